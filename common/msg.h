@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The records on the SOCK_SEQPACKET pairs between supervisor, spawner and shim.
+ *
+ * One record is one message: a header, then a body of the one size its type has (or a counted
+ * tail). Both ends run on one host, so integers are in host order. There are no paths, no argv and
+ * no uids in it: ids, names, bounded numbers and one bounded string (the guest's command line).
+ *
+ * Requests carry an id of their sender's choice that is not 0; the answer (of the type that the
+ * request asks for, or MSG_ERROR) repeats it. What nobody asked for has id 0.
+ */
+#ifndef COMMON_MSG_H
+#define COMMON_MSG_H
+
+#include "err.h"
+#include "name.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MSG_VERSION	1
+#define MSG_RECORD_MAX	65536 /* bytes of one record, header included */
+#define MSG_FDS_MAX	1
+#define MSG_CMDLINE_MAX 2048 /* with its end */
+#define MSG_DATA_MAX	32768
+#define MSG_BUILD_MAX	32
+#define MSG_DETAIL_MAX	ERR_TEXT_MAX
+
+struct msg_header {
+	uint16_t version;
+	uint16_t type;
+	uint32_t length; /* of the whole record */
+	uint32_t id;
+	uint32_t zero;
+};
+
+/*
+ * The table of types: enum suffix, function suffix, descriptors that ride on it, counted tail?
+ * For each there are msg_read_NAME() and msg_write_NAME() below.
+ */
+#define MSG_TABLE(X)                                                                               \
+	X(HELLO, hello, 0, false)     /* supervisor -> spawner, shim: who I am */                  \
+	X(ERROR, error, 0, false)     /* answer: what went wrong */                                \
+	X(DONE, done, 0, false)	      /* answer: done, and how long it took */                     \
+	X(HOST, host, 0, false)	      /* spawner's answer to HELLO */                              \
+	X(START, start, 0, false)     /* supervisor -> spawner: start shim KEY */                  \
+	X(STARTED, started, 1, false) /* its answer, with the link to the shim */                  \
+	X(END, end, 0, false)	      /* supervisor -> spawner: end shim KEY; DONE */              \
+	X(REMOVE, remove, 0, false)   /* supervisor -> spawner: remove KIND KEY; DONE */           \
+	X(GONE, gone, 0, false)	      /* spawner -> supervisor: a shim ended, all clear */         \
+	X(STATUS, status, 0, false)   /* shim's answer to HELLO */                                 \
+	X(CREATE, create, 0, false)   /* supervisor -> shim: make and boot the VM */               \
+	X(CREATED, created, 0, false) /* its answer: the guest runs */                             \
+	X(PAUSE, pause, 0, false)     /* -> DONE */                                                \
+	X(RESUME, resume, 0, false)   /* -> DONE */                                                \
+	X(POWER_BUTTON, power_button, 0, false) /* -> DONE */                                      \
+	X(KILL, kill, 0, false) /* end the VM, gracefully first if asked -> DONE */                \
+	X(CONSOLE_READ, console_read, 0, false) /* -> CONSOLE_DATA */                              \
+	X(CONSOLE_DATA, console_data, 0, true)                                                     \
+	X(CONSOLE_WRITE, console_write, 0, true) /* input for the guest -> DONE */                 \
+	X(EVENT, event, 0, false)		 /* shim -> supervisor: the VMM says */            \
+	X(EXIT, exit, 0, false)			 /* shim -> supervisor: the VMM ended */           \
+	X(EXIT_ACK, exit_ack, 0, false)		 /* supervisor -> shim: record kept, you may go */ \
+	X(LOG, log, 0, false)			 /* shim -> supervisor */
+
+enum msg_type {
+	MSG_NONE = 0,
+#define X(upper, lower, fds, tail) MSG_##upper,
+	MSG_TABLE(X)
+#undef X
+		MSG_TYPE_COUNT
+};
+
+/* ------------------------------------------------------------------ bodies */
+
+struct msg_hello {
+	char build[MSG_BUILD_MAX];
+};
+
+struct msg_error {
+	uint32_t kind; /* enum err_kind */
+	int32_t errnum;
+	char text[MSG_DETAIL_MAX];
+};
+
+struct msg_done {
+	uint32_t took_us;
+	uint32_t value; /* bytes taken, for CONSOLE_WRITE */
+};
+
+/* What the host has, bit by bit, for msg_host.features. */
+enum msg_host_feature {
+	MSG_HOST_KVM = 1 << 0,
+	MSG_HOST_USERFAULTFD = 1 << 1,
+	MSG_HOST_CGROUP_KILL = 1 << 2,
+	MSG_HOST_CPU = 1 << 3,
+	MSG_HOST_MEMORY = 1 << 4,
+	MSG_HOST_PIDS = 1 << 5,
+	MSG_HOST_IO = 1 << 6,
+	MSG_HOST_FEATURES = (1 << 7) - 1
+};
+
+struct msg_host {
+	char build[MSG_BUILD_MAX];
+	char vmm_version[MSG_BUILD_MAX];
+	uint32_t vmm_major;
+	uint32_t vmm_minor;
+	uint32_t vmm_patch;
+	uint32_t features; /* enum msg_host_feature */
+	uint32_t shims;	   /* found alive at start, left by an earlier supervisor */
+	uint32_t zero;
+};
+
+struct msg_start {
+	char key[NAME_KEY_SIZE];
+};
+
+struct msg_started {
+	uint32_t pid; /* of the shim, as the host sees it */
+	uint32_t took_us;
+};
+
+struct msg_end {
+	char key[NAME_KEY_SIZE];
+};
+
+enum msg_remove_kind { MSG_REMOVE_SOCKET = 1, MSG_REMOVE_CGROUP = 2, MSG_REMOVE_KIND_COUNT };
+
+struct msg_remove {
+	uint32_t kind; /* enum msg_remove_kind */
+	char key[NAME_KEY_SIZE];
+};
+
+struct msg_gone {
+	char key[NAME_KEY_SIZE];
+	int32_t code;	/* the shim's exit code, or -1 */
+	int32_t signal; /* the signal that ended the shim, or 0 */
+	uint32_t clear; /* 1: cgroup, socket and uid are cleared up; 0: detail says what is left */
+	char detail[MSG_DETAIL_MAX];
+};
+
+enum msg_phase {
+	MSG_PHASE_NEW = 0,	/* no CREATE yet */
+	MSG_PHASE_SETUP = 1,	/* jail under construction, VMM not started */
+	MSG_PHASE_STARTING = 2, /* VMM started, guest not yet running */
+	MSG_PHASE_RUNNING = 3,
+	MSG_PHASE_PAUSING = 4,
+	MSG_PHASE_PAUSED = 5,
+	MSG_PHASE_RESUMING = 6,
+	MSG_PHASE_ENDING = 7, /* asked to end */
+	MSG_PHASE_ENDED = 8,  /* the VMM is gone */
+	MSG_PHASE_COUNT
+};
+
+enum msg_create_flag {
+	MSG_CREATE_BALLOON = 1 << 0,
+	MSG_CREATE_INITRAMFS = 1 << 1, /* initramfs names an image */
+	MSG_CREATE_FLAGS = (1 << 2) - 1
+};
+
+#define MSG_VCPUS_MAX	   254 /* CH's own limit with KVM on x86-64 */
+#define MSG_MEMORY_MIB_MIN 16
+#define MSG_MEMORY_MIB_MAX (1u << 22) /* 4 TiB */
+
+struct msg_create {
+	char kernel[NAME_SIZE];
+	char initramfs[NAME_SIZE];
+	char cmdline[MSG_CMDLINE_MAX]; /* printable ASCII and blanks */
+	uint32_t vcpus;
+	uint32_t memory_mib;
+	uint32_t flags; /* enum msg_create_flag */
+	uint32_t zero;
+};
+
+/* Steps of a create, in microseconds, one after another. */
+struct msg_timings {
+	uint32_t setup_us;  /* shim started -> jail built */
+	uint32_t launch_us; /* clone -> VMM executed and checked */
+	uint32_t api_us;    /* executed -> vm.create answered */
+	uint32_t boot_us;   /* vm.create -> vm.boot answered */
+};
+
+struct msg_created {
+	uint32_t vmm_pid; /* as the host sees it */
+	uint32_t zero;
+	char vmm_version[MSG_BUILD_MAX];
+	struct msg_timings timings;
+};
+
+struct msg_status {
+	char build[MSG_BUILD_MAX];
+	uint32_t phase; /* enum msg_phase */
+	uint32_t uid;	/* of the VMM; told, never taken */
+	int64_t created_real_us;
+	uint64_t console_end; /* bytes that the console ever printed */
+	struct msg_create spec;
+	struct msg_created created; /* zero before the guest runs */
+};
+
+/* PAUSE, RESUME, POWER_BUTTON and EXIT_ACK say all in their type. */
+struct msg_pause {
+	uint32_t zero;
+};
+struct msg_resume {
+	uint32_t zero;
+};
+struct msg_power_button {
+	uint32_t zero;
+};
+struct msg_exit_ack {
+	uint32_t zero;
+};
+
+#define MSG_GRACE_MS_MAX 3600000
+
+struct msg_kill {
+	uint32_t grace_ms; /* 0: at once; else power button, then clean shutdown, then SIGKILL */
+};
+
+struct msg_console_read {
+	uint64_t offset; /* first byte wanted, counted from the console's first ever; what is no
+			    longer kept is passed over */
+	uint32_t tail;	 /* 1: offset counts back from the end instead */
+	uint32_t wait;	 /* 1: no answer before there is something at offset, or the end */
+};
+
+struct msg_console_data {
+	uint64_t offset; /* of data[0] */
+	uint64_t end;	 /* bytes that the console ever printed */
+	uint32_t eof;	 /* 1: the VMM is gone and data reaches the end */
+	uint32_t length; /* of data */
+	char data[MSG_DATA_MAX];
+};
+
+struct msg_console_write {
+	uint32_t zero;
+	uint32_t length;
+	char data[MSG_DATA_MAX];
+};
+
+enum msg_event_what {
+	MSG_EVENT_REBOOT = 1,  /* the guest rebooted inside its VMM */
+	MSG_EVENT_PANIC = 2,   /* the guest's pvpanic device was written */
+	MSG_EVENT_DROPPED = 3, /* count event records of the VMM were dropped: too many */
+	MSG_EVENT_WHAT_COUNT
+};
+
+struct msg_event {
+	uint32_t what;	/* enum msg_event_what */
+	uint32_t count; /* reboots so far, or records dropped */
+};
+
+enum msg_cause {
+	MSG_CAUSE_NONE = 0,
+	MSG_CAUSE_GUEST_SHUTDOWN = 1,
+	MSG_CAUSE_GUEST_PANIC = 2,
+	MSG_CAUSE_GUEST_REBOOT_LOOP = 3,
+	MSG_CAUSE_VMM_ERROR = 4,
+	MSG_CAUSE_VMM_KILLED = 5,
+	MSG_CAUSE_OUT_OF_MEMORY = 6,
+	MSG_CAUSE_SECCOMP = 7,
+	MSG_CAUSE_DESTROYED = 8,
+	MSG_CAUSE_SHIM_LOST = 9, /* the supervisor's own finding */
+	MSG_CAUSE_START_FAILED = 10,
+	MSG_CAUSE_COUNT
+};
+
+struct msg_exit {
+	uint32_t cause; /* enum msg_cause */
+	int32_t code;	/* exit status, or -1 */
+	int32_t signal; /* signal that ended the VMM, or 0 */
+	uint32_t phase; /* enum msg_phase in which it happened */
+	int64_t at_real_us;
+	uint64_t console_end;
+	char detail[MSG_DETAIL_MAX];
+};
+
+struct msg_log {
+	uint32_t level;	  /* enum log_level */
+	uint32_t dropped; /* lines lost before this one */
+	char text[512];
+};
+
+/* ------------------------------------------------------------------ records */
+
+struct msg {
+	struct msg_header header;
+	union {
+		unsigned char body[MSG_RECORD_MAX - sizeof(struct msg_header)];
+		uint64_t align;
+	};
+	size_t body_length;
+	int fds[MSG_FDS_MAX]; /* owned by whoever holds the record: msg_close_fds() */
+	unsigned fd_count;
+};
+
+enum msg_result {
+	MSG_GOT,
+	MSG_AGAIN,	   /* nothing there now */
+	MSG_EOF,	   /* the peer is gone */
+	MSG_BAD,	   /* malformed: close the channel; err says why */
+	MSG_OTHER_VERSION, /* well-formed but of another version: header is filled, no body */
+};
+
+/*
+ * Takes one record from a non-blocking SEQPACKET socket: recvmsg(2) with MSG_CMSG_CLOEXEC,
+ * MSG_CTRUNC and MSG_TRUNC refused, the type known, the size and number of descriptors exactly the
+ * type's. On anything but MSG_GOT no descriptor is left open.
+ */
+enum msg_result msg_recv(int sock, struct msg *m, struct err *e);
+
+/*
+ * Sends one record without blocking. fd is -1, or a descriptor that rides on it (it stays the
+ * caller's). Returns 0, or -1 with e->errnum (EAGAIN when the socket is full).
+ */
+int msg_send(int sock, enum msg_type type, uint32_t id, const void *body, size_t length, int fd,
+	     struct err *e);
+
+/* Answers a record of another version: an ERROR record of the peer's own version number. */
+int msg_send_version_error(int sock, const struct msg_header *theirs, struct err *e);
+
+void msg_close_fds(struct msg *m);
+
+/* The type's name for messages, never NULL. */
+const char *msg_type_name(unsigned type);
+const char *msg_phase_name(unsigned phase);
+/* The word of API.md for a cause, e.g. "vmm-killed". */
+const char *msg_cause_name(unsigned cause);
+
+/*
+ * msg_read_NAME(): copies the body out of a record of that type and checks every field: strings
+ * ended and padded with zeros, names valid, numbers in range, unused fields zero. -1 with
+ * ERR_PROTOCOL (a shape that no honest peer sends) otherwise.
+ *
+ * msg_write_NAME(): gives the body's length on the wire, after the same checks; *body is what is
+ * sent. -1 with ERR_INTERNAL when the caller filled it wrongly.
+ */
+#define X(upper, lower, fds, tail)                                                                 \
+	int msg_read_##lower(const struct msg *m, struct msg_##lower *out, struct err *e);         \
+	ssize_t msg_write_##lower(const struct msg_##lower *body, struct err *e);
+#include <sys/types.h>
+MSG_TABLE(X)
+#undef X
+
+#endif

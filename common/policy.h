@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What root's configuration file says to root code, in one flat block.
+ *
+ * cloisterd reads the file once, as root, before its drop, and hands the spawner a sealed memfd
+ * that holds exactly this struct; spawner and shims map it read-only. So root code parses no text,
+ * and a supervisor that is taken over later can change nothing in it (memfd_create(2),
+ * F_ADD_SEALS).
+ */
+#ifndef COMMON_POLICY_H
+#define COMMON_POLICY_H
+
+#include "err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define POLICY_MAGIC	     0x434c4f49u /* "CLOI" */
+#define POLICY_PATH_MAX	     256
+#define POLICY_BIND_MAX	     16
+#define POLICY_ENV_MAX	     32
+#define POLICY_ENV_SIZE	     512
+#define POLICY_INSTANCE_SIZE 17 /* 16 hexadecimal digits and the end */
+
+/* The operations that have a deadline of their own. */
+enum policy_deadline {
+	POLICY_DEADLINE_CREATE, /* shim started -> guest runs */
+	POLICY_DEADLINE_PAUSE,
+	POLICY_DEADLINE_RESUME,
+	POLICY_DEADLINE_POWER_BUTTON,
+	POLICY_DEADLINE_SHUTDOWN, /* clean shutdown of the VMM, then SIGKILL */
+	POLICY_DEADLINE_DESTROY,  /* SIGKILL -> nothing left */
+	POLICY_DEADLINE_VERSION,  /* the VMM's --version at start-up */
+	POLICY_DEADLINE_COUNT
+};
+
+struct policy {
+	uint32_t magic;
+	uint32_t size; /* sizeof(struct policy): both ends are of one build */
+
+	/* [host] */
+	char state_dir[POLICY_PATH_MAX];
+	char run_dir[POLICY_PATH_MAX];
+	char cgroup_mount[POLICY_PATH_MAX];  /* where cgroup v2 is mounted; empty: nowhere */
+	char cgroup[POLICY_PATH_MAX];	     /* relative to cgroup_mount */
+	char instance[POLICY_INSTANCE_SIZE]; /* of state_dir, made at its first use */
+	uint32_t require_limits;	     /* 1: a limit that cannot be enforced is an error */
+	uint32_t user_uid, user_gid;	     /* the supervisor's */
+	uint32_t control_gid;
+
+	/* [vmm] */
+	char vmm_binary[POLICY_PATH_MAX];
+	uint32_t bind_count;
+	char bind_ro[POLICY_BIND_MAX][POLICY_PATH_MAX];
+	uint32_t env_count;
+	char env[POLICY_ENV_MAX][POLICY_ENV_SIZE];
+	uint32_t uid_base, uid_count; /* the last one is kept for the --version probe */
+
+	/* [limits] */
+	uint32_t max_sandboxes;
+	uint32_t deadline_ms[POLICY_DEADLINE_COUNT];
+	uint32_t console_bytes;
+	uint32_t reboots, reboot_period_s;
+};
+
+/* Writes *p into a new sealed memfd and returns it (CLOEXEC); the caller closes it. */
+int policy_seal(const struct policy *p, struct err *e);
+
+/*
+ * Maps a policy from such a memfd for reading; the mapping lives as long as the process. Refuses
+ * what is not sealed or not of this build's size.
+ */
+const struct policy *policy_map(int fd, struct err *e);
+
+/* The deadline's key in [limits], e.g. "create_ms". */
+const char *policy_deadline_key(enum policy_deadline which);
+
+#endif

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "boot.h"
+
+#include "caps.h"
+#include "cgroup.h"
+#include "file.h"
+#include "log.h"
+#include "serve.h"
+#include "uplink.h"
+#include "util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Room for a burst of event records; beyond it CH drops them, which it is made for. */
+#define EVENT_BUFFER (64 * 1024)
+
+/* How long a VMM that closed its API during the start may take to exit. */
+#define API_LOST_US 500000
+
+static uint32_t elapsed_us(int64_t from, int64_t to)
+{
+	int64_t us = to - from;
+	return us < 0 ? 0 : us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
+}
+
+static int64_t create_deadline(const struct shim *s)
+{
+	return s->started_us + s->policy->deadline_ms[POLICY_DEADLINE_CREATE] * 1000ll;
+}
+
+void boot_fail(struct shim *s, const struct err *why)
+{
+	if (s->op != MSG_CREATE)
+		return;
+	s->op = MSG_NONE;
+	uplink_error(s, s->op_id, why);
+	s->ending = SHIM_ENDING_FAILED;
+	s->we_killed = true;
+	s->quit = true;
+}
+
+/* ------------------------------------------------------------------ answers of CH, in order */
+
+static void on_ping(void *arg, const struct http_response *answer, bool late, const struct err *e)
+{
+	struct shim *s = arg;
+	struct err err;
+	(void)late;
+	if (!answer) {
+		/* When the VMM died its exit tells more; the loop is about to see it. */
+		s->fail = *e;
+		return;
+	}
+	if (ch_api_read_version(answer, s->created.vmm_version, &err) < 0)
+		boot_fail(s, &err);
+}
+
+static void on_create(void *arg, const struct http_response *answer, bool late, const struct err *e)
+{
+	struct shim *s = arg;
+	struct err err;
+	(void)late;
+	if (!answer)
+		s->fail = *e;
+	else if (ch_api_check(CH_API_CREATE, answer, &err) < 0)
+		boot_fail(s, &err);
+	else
+		s->api_answered_us = clock_us();
+}
+
+static void on_info(void *arg, const struct http_response *answer, bool late, const struct err *e)
+{
+	struct shim *s = arg;
+	struct err err;
+	(void)late;
+	if (!answer)
+		s->fail = *e;
+	else if (s->op == MSG_CREATE && ch_api_check_config(answer, &s->spec, &err) < 0)
+		boot_fail(s, &err);
+}
+
+static void on_boot(void *arg, const struct http_response *answer, bool late, const struct err *e)
+{
+	struct shim *s = arg;
+	struct err err = {0};
+	(void)late;
+	if (!answer) {
+		s->fail = *e;
+		/* Timed out: no exit of the VMM is coming that would tell the supervisor. */
+		if (e->kind == ERR_DEADLINE)
+			boot_fail(s, e);
+		return;
+	}
+	if (s->op != MSG_CREATE)
+		return;
+	if (ch_api_check(CH_API_BOOT, answer, &err) < 0 ||
+	    confine_check_threads(s->jail.proc_fd, s->vmm.pid, s->uid, (gid_t)s->uid, &err) < 0) {
+		boot_fail(s, &err);
+		return;
+	}
+	int64_t now = clock_us();
+	s->created.vmm_pid = (uint32_t)s->vmm.pid;
+	s->created.timings.api_us = elapsed_us(s->executed_us, s->api_answered_us);
+	s->created.timings.boot_us = elapsed_us(s->api_answered_us, now);
+	s->created_real_us = clock_real_us();
+	s->phase = MSG_PHASE_RUNNING;
+	s->op = MSG_NONE;
+	if (chan_send_created(&s->link, s->op_id, &s->created, &err) < 0)
+		uplink_close(s, err.text);
+	else
+		serve_watch_link(s);
+}
+
+int64_t boot_check(struct shim *s, int64_t now_us)
+{
+	if (s->op != MSG_CREATE || !s->api.broken)
+		return INT64_MAX;
+	if (s->api_lost_us == 0)
+		s->api_lost_us = now_us;
+	if (now_us - s->api_lost_us < API_LOST_US)
+		return s->api_lost_us + API_LOST_US;
+	boot_fail(s, &s->fail);
+	return INT64_MAX;
+}
+
+/* All at once: CH answers them in order, so not one round trip is waited for. */
+static int send_requests(struct shim *s, struct err *e)
+{
+	int64_t deadline = create_deadline(s);
+	char *body CLEANUP_FREE = ch_api_create_body(&s->spec, e);
+	if (!body)
+		return -1;
+	if (ch_api_send(&s->api, CH_API_PING, NULL, deadline, on_ping, e) < 0 ||
+	    ch_api_send(&s->api, CH_API_CREATE, body, deadline, on_create, e) < 0 ||
+	    ch_api_send(&s->api, CH_API_INFO, NULL, deadline, on_info, e) < 0)
+		return -1;
+	return ch_api_send(&s->api, CH_API_BOOT, NULL, deadline, on_boot, e);
+}
+
+/* ------------------------------------------------------------------ start */
+
+static int open_cgroup(struct shim *s, struct err *e)
+{
+	const struct policy *p = s->policy;
+	if (p->cgroup_mount[0] == '\0')
+		return 0;
+	CLEANUP_FD int mount = file_open_dir(p->cgroup_mount, e);
+	if (mount < 0)
+		return -1;
+	char path[POLICY_PATH_MAX + POLICY_INSTANCE_SIZE + 2];
+	snprintf(path, sizeof(path), "%s/%s", p->cgroup, p->instance);
+	CLEANUP_FD int parent =
+		file_open_beneath(mount, path, O_PATH | O_DIRECTORY, 0, "cgroup", e);
+	if (parent < 0)
+		return -1;
+	struct cgroup_limits limits = cgroup_limits_for(s->spec.vcpus, s->spec.memory_mib);
+	s->cgroup_fd = cgroup_create(parent, s->key, &limits, p->require_limits != 0, e);
+	return s->cgroup_fd < 0 ? -1 : 0;
+}
+
+/* The VMM's ends of its streams, closed here once it has them. */
+struct vmm_ends {
+	int out, err, event;
+};
+
+static void close_ends(struct vmm_ends *ends)
+{
+	fd_close(&ends->out);
+	fd_close(&ends->err);
+	fd_close(&ends->event);
+}
+
+/*
+ * Non-blocking at both ends: a full stderr pipe that blocks would hang every API call of CH, and a
+ * full one that does not only loses lines (ch-facts, section 8).
+ */
+static int open_streams(struct shim *s, struct vmm_ends *ends, struct err *e)
+{
+	int out[2], err[2], event[2];
+	int size = EVENT_BUFFER;
+	if (pipe2(out, O_CLOEXEC | O_NONBLOCK) < 0)
+		return err_errno(e, errno, "make the VMM's stdout pipe");
+	s->out_fd = out[0];
+	ends->out = out[1];
+	if (pipe2(err, O_CLOEXEC | O_NONBLOCK) < 0)
+		return err_errno(e, errno, "make the VMM's stderr pipe");
+	s->err_fd = err[0];
+	ends->err = err[1];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, event) < 0)
+		return err_errno(e, errno, "make the VMM's event channel");
+	s->event_fd = event[0];
+	ends->event = event[1];
+	if (setsockopt(ends->event, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) < 0)
+		return err_errno(e, errno, "bound the VMM's event channel");
+	return 0;
+}
+
+static int start_vmm(struct shim *s, const struct confine_ns *host, struct vmm_ends *ends,
+		     struct err *e)
+{
+	static const char *const argv[] = {
+		"cloud-hypervisor", "--api-socket", "fd=3", "--event-monitor", "fd=4",
+		"--seccomp",	    "true",	    NULL};
+	char *env[POLICY_ENV_MAX + 1] = {NULL};
+	for (uint32_t i = 0; i < s->policy->env_count; i++)
+		env[i] = (char *)(uintptr_t)s->policy->env[i];
+	struct launch launch = {
+		.argv = argv,
+		.env = env,
+		.fds = {s->jail.pty_slave, ends->out, ends->err, s->jail.api_listen, ends->event},
+		.uid = s->uid,
+		.cgroup_fd = s->cgroup_fd,
+		.proc_fd = s->jail.proc_fd,
+		.host = host,
+		.memory_bytes = (uint64_t)s->spec.memory_mib << 20,
+		.vcpus = s->spec.vcpus,
+		.deadline_us = create_deadline(s),
+	};
+	if (launch_vmm(&launch, &s->vmm, e) < 0)
+		return -1;
+	/* Ours must go, or the end of the VMM would not be the end of its sockets and pipes. */
+	fd_close(&s->jail.api_listen);
+	fd_close(&s->jail.pty_slave);
+	return 0;
+}
+
+static int read_host_ns(struct confine_ns *host, struct err *e)
+{
+	CLEANUP_FD int proc = file_open_dir("/proc", e);
+	return proc < 0 ? -1 : confine_read_ns(proc, "self", host, e);
+}
+
+int boot_start(struct shim *s, struct err *e)
+{
+	struct vmm_ends ends __attribute__((cleanup(close_ends))) = {-1, -1, -1};
+	struct confine_ns host;
+	s->phase = MSG_PHASE_SETUP;
+	if (read_host_ns(&host, e) < 0 || open_cgroup(s, e) < 0 ||
+	    jail_enter(s->policy, &s->spec, s->uid, &s->jail, e) < 0 ||
+	    open_streams(s, &ends, e) < 0)
+		return -1;
+	http_client_open(&s->api, fd_take(&s->jail.api_conn), s);
+	if (send_requests(s, e) < 0)
+		return -1;
+	int64_t built = clock_us();
+	s->created.timings.setup_us = elapsed_us(s->started_us, built);
+	s->phase = MSG_PHASE_STARTING;
+	if (start_vmm(s, &host, &ends, e) < 0)
+		return -1;
+	s->executed_us = clock_us();
+	s->created.timings.launch_us = elapsed_us(built, s->executed_us);
+	/* From here on bytes of the VMM may be read. */
+	return caps_drop_to_serving(e);
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch_api.h"
+
+#include "jail.h"
+#include "util.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+	const char *name;
+	const char *method;
+	const char *path;
+} calls[CH_API_CALL_COUNT] = {
+	[CH_API_PING] = {"vmm.ping", "GET", "/api/v1/vmm.ping"},
+	[CH_API_CREATE] = {"vm.create", "PUT", "/api/v1/vm.create"},
+	[CH_API_INFO] = {"vm.info", "GET", "/api/v1/vm.info"},
+	[CH_API_BOOT] = {"vm.boot", "PUT", "/api/v1/vm.boot"},
+	[CH_API_PAUSE] = {"vm.pause", "PUT", "/api/v1/vm.pause"},
+	[CH_API_RESUME] = {"vm.resume", "PUT", "/api/v1/vm.resume"},
+	[CH_API_POWER_BUTTON] = {"vm.power-button", "PUT", "/api/v1/vm.power-button"},
+	[CH_API_SHUTDOWN] = {"vm.shutdown", "PUT", "/api/v1/vm.shutdown"},
+	[CH_API_VMM_SHUTDOWN] = {"vmm.shutdown", "PUT", "/api/v1/vmm.shutdown"},
+};
+
+/* As CH's: a request of its API is at most 51200 bytes. */
+#define BODY_MAX 51200
+
+/* The deepest JSON we expect is about 6 levels; cJSON's own bound is 1000. */
+static void json_delete(cJSON **json)
+{
+	cJSON_Delete(*json);
+}
+#define CLEANUP_JSON __attribute__((cleanup(json_delete)))
+
+const char *ch_api_name(enum ch_api_call call)
+{
+	return calls[call].name;
+}
+
+int ch_api_send(struct http_client *c, enum ch_api_call call, const char *body, int64_t deadline_us,
+		http_client_done_fn *done, struct err *e)
+{
+	return http_client_send(c, calls[call].method, calls[call].path, body, calls[call].name,
+				deadline_us, done, e);
+}
+
+/* Numbers below 2^53 are exact in cJSON's doubles; ours are below 2^42 bytes. */
+static bool add_number(cJSON *object, const char *key, uint64_t value)
+{
+	return cJSON_AddNumberToObject(object, key, (double)value) != NULL;
+}
+
+static bool add_cpus(cJSON *config, const struct msg_create *spec)
+{
+	cJSON *cpus = cJSON_AddObjectToObject(config, "cpus");
+	/* nested: CH's default is true; see CVE-2026-53359. */
+	return cpus && add_number(cpus, "boot_vcpus", spec->vcpus) &&
+	       add_number(cpus, "max_vcpus", spec->vcpus) && cJSON_AddFalseToObject(cpus, "nested");
+}
+
+static bool add_memory(cJSON *config, const struct msg_create *spec)
+{
+	cJSON *memory = cJSON_AddObjectToObject(config, "memory");
+	cJSON *zones = memory && add_number(memory, "size", 0)
+			       ? cJSON_AddArrayToObject(memory, "zones")
+			       : NULL;
+	cJSON *zone = cJSON_CreateObject();
+	if (!zones || !cJSON_AddItemToArray(zones, zone)) {
+		cJSON_Delete(zone);
+		return false;
+	}
+	return cJSON_AddStringToObject(zone, "id", "ram") &&
+	       add_number(zone, "size", (uint64_t)spec->memory_mib << 20) &&
+	       cJSON_AddStringToObject(zone, "file", JAIL_RAM_PATH) &&
+	       cJSON_AddTrueToObject(zone, "shared");
+}
+
+static bool add_payload(cJSON *config, const struct msg_create *spec)
+{
+	cJSON *payload = cJSON_AddObjectToObject(config, "payload");
+	if (!payload || !cJSON_AddStringToObject(payload, "kernel", JAIL_KERNEL_PATH))
+		return false;
+	if ((spec->flags & MSG_CREATE_INITRAMFS) &&
+	    !cJSON_AddStringToObject(payload, "initramfs", JAIL_INITRAMFS_PATH))
+		return false;
+	return !spec->cmdline[0] || cJSON_AddStringToObject(payload, "cmdline", spec->cmdline);
+}
+
+static bool add_devices(cJSON *config, const struct msg_create *spec)
+{
+	cJSON *serial = cJSON_AddObjectToObject(config, "serial");
+	cJSON *console = cJSON_AddObjectToObject(config, "console");
+	cJSON *rng = cJSON_AddObjectToObject(config, "rng");
+	if (!serial || !cJSON_AddStringToObject(serial, "mode", "Tty") || !console ||
+	    !cJSON_AddStringToObject(console, "mode", "Off") || !rng ||
+	    !cJSON_AddStringToObject(rng, "src", "/dev/urandom") ||
+	    !cJSON_AddTrueToObject(config, "pvpanic"))
+		return false;
+	if (!(spec->flags & MSG_CREATE_BALLOON))
+		return true;
+	cJSON *balloon = cJSON_AddObjectToObject(config, "balloon");
+	return balloon && cJSON_AddStringToObject(balloon, "id", "balloon0") &&
+	       add_number(balloon, "size", 0) && cJSON_AddTrueToObject(balloon, "deflate_on_oom") &&
+	       cJSON_AddTrueToObject(balloon, "free_page_reporting");
+}
+
+char *ch_api_create_body(const struct msg_create *spec, struct err *e)
+{
+	cJSON *config CLEANUP_JSON = cJSON_CreateObject();
+	char *body = NULL;
+	if (config && add_cpus(config, spec) && add_memory(config, spec) &&
+	    add_payload(config, spec) && add_devices(config, spec))
+		body = cJSON_PrintUnformatted(config);
+	if (!body) {
+		err_errno(e, ENOMEM, "build the VM's configuration");
+	} else if (strlen(body) > BODY_MAX) {
+		err_set(e, ERR_INVALID, 0, "the VM's configuration has more than %d bytes",
+			BODY_MAX);
+		free(body);
+		body = NULL;
+	}
+	return body;
+}
+
+int ch_api_check(enum ch_api_call call, const struct http_response *answer, struct err *e)
+{
+	if (answer->status >= 200 && answer->status < 300)
+		return 0;
+	char text[256];
+	http_error_text(answer->body, answer->body_length, text, sizeof(text));
+	return err_set(e, ERR_VMM, 0, "%s: the VMM refused (status %d): %s", calls[call].name,
+		       answer->status, text[0] ? text : "no reason given");
+}
+
+static cJSON *parse(const struct http_response *answer)
+{
+	return cJSON_ParseWithLength(answer->body, answer->body_length);
+}
+
+static const cJSON *member(const cJSON *object, const char *key)
+{
+	return cJSON_GetObjectItemCaseSensitive(object, key);
+}
+
+int ch_api_read_version(const struct http_response *answer, char out[MSG_BUILD_MAX], struct err *e)
+{
+	if (ch_api_check(CH_API_PING, answer, e) < 0)
+		return -1;
+	cJSON *json CLEANUP_JSON = parse(answer);
+	const char *version = cJSON_GetStringValue(member(json, "version"));
+	if (!version || !str_copy(out, MSG_BUILD_MAX, version))
+		return err_set(e, ERR_VMM, 0, "vmm.ping: an answer without a version");
+	str_clean(out);
+	return 0;
+}
+
+static bool is_number(const cJSON *item, uint64_t want)
+{
+	return cJSON_IsNumber(item) && item->valuedouble == (double)want;
+}
+
+static bool is_string(const cJSON *item, const char *want)
+{
+	const char *value = cJSON_GetStringValue(item);
+	return value && strcmp(value, want) == 0;
+}
+
+/* The key whose value is not as asked, or NULL. */
+static const char *config_difference(const cJSON *config, const struct msg_create *spec)
+{
+	const cJSON *cpus = member(config, "cpus");
+	const cJSON *zone = cJSON_GetArrayItem(member(member(config, "memory"), "zones"), 0);
+	const cJSON *payload = member(config, "payload");
+	if (!is_number(member(cpus, "boot_vcpus"), spec->vcpus))
+		return "cpus.boot_vcpus";
+	if (!cJSON_IsFalse(member(cpus, "nested")))
+		return "cpus.nested";
+	if (!is_string(member(zone, "id"), "ram") || !cJSON_IsTrue(member(zone, "shared")) ||
+	    !is_number(member(zone, "size"), (uint64_t)spec->memory_mib << 20) ||
+	    !is_string(member(zone, "file"), JAIL_RAM_PATH))
+		return "memory.zones";
+	if (!is_string(member(payload, "kernel"), JAIL_KERNEL_PATH))
+		return "payload.kernel";
+	if (!is_string(member(member(config, "serial"), "mode"), "Tty"))
+		return "serial.mode";
+	if (!cJSON_IsTrue(member(config, "pvpanic")))
+		return "pvpanic";
+	if ((spec->flags & MSG_CREATE_BALLOON) != 0 && !cJSON_IsObject(member(config, "balloon")))
+		return "balloon";
+	return NULL;
+}
+
+int ch_api_check_config(const struct http_response *answer, const struct msg_create *spec,
+			struct err *e)
+{
+	if (ch_api_check(CH_API_INFO, answer, e) < 0)
+		return -1;
+	cJSON *json CLEANUP_JSON = parse(answer);
+	const cJSON *config = member(json, "config");
+	if (!cJSON_IsObject(config))
+		return err_set(e, ERR_VMM, 0, "vm.info: an answer without a configuration");
+	const char *key = config_difference(config, spec);
+	if (key)
+		return err_set(e, ERR_VMM, 0,
+			       "vm.info: the VMM did not take %s as asked; this version of it is "
+			       "not usable",
+			       key);
+	return 0;
+}
+
+static bool copy_word(char *out, size_t size, const cJSON *item)
+{
+	const char *value = cJSON_GetStringValue(item);
+	if (!value || !str_copy(out, size, value))
+		return false;
+	str_clean(out);
+	return true;
+}
+
+bool ch_api_read_event(const char *bytes, size_t len, struct ch_api_event *out)
+{
+	cJSON *json CLEANUP_JSON = cJSON_ParseWithLength(bytes, len);
+	*out = (struct ch_api_event){0};
+	if (!copy_word(out->source, sizeof(out->source), member(json, "source")) ||
+	    !copy_word(out->event, sizeof(out->event), member(json, "event")))
+		return false;
+	copy_word(out->detail, sizeof(out->detail), member(member(json, "properties"), "event"));
+	return true;
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "jail.h"
+
+#include "file.h"
+#include "hostns.h"
+#include "mnt.h"
+#include "util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define SNAPSHOT_BYTES	(4u << 20)
+#define SNAPSHOT_INODES 16
+#define VSOCK_BYTES	(64u << 10)
+#define VSOCK_INODES	8
+#define DEV_BYTES	(64u << 10)
+#define DEV_INODES	16
+
+void jail_close(struct jail *jail)
+{
+	fd_close(&jail->proc_fd);
+	fd_close(&jail->ram_fd);
+	fd_close(&jail->api_listen);
+	fd_close(&jail->api_conn);
+	fd_close(&jail->pty_master);
+	fd_close(&jail->pty_slave);
+}
+
+/* A new tmpfs at path below root_fd; gives its root's descriptor. */
+static int add_tmpfs(int root_fd, const char *path, uint64_t bytes, unsigned inodes, uint64_t attrs,
+		     struct err *e)
+{
+	CLEANUP_FD int fd = mnt_tmpfs(bytes, inodes, 0755, attrs, e);
+	if (fd < 0 || mnt_attach(fd, root_fd, path, e) < 0)
+		return -1;
+	return fd_take(&fd);
+}
+
+/* A directory of its own that the VMM may write, bounded by its tmpfs. */
+static int add_scratch(int root_fd, const char *path, uint64_t bytes, unsigned inodes, uid_t uid,
+		       struct err *e)
+{
+	CLEANUP_FD int fd = add_tmpfs(root_fd, path, bytes, inodes, MNT_DATA_RW, e);
+	if (fd < 0)
+		return -1;
+	if (fchownat(fd, "", uid, (gid_t)uid, AT_EMPTY_PATH) < 0)
+		return err_errno(e, errno, "give /%s to uid %u", path, uid);
+	return 0;
+}
+
+static int add_device(int dev_fd, const char *host_path, uid_t uid, bool optional, struct err *e)
+{
+	const char *name = strrchr(host_path, '/') + 1;
+	struct stat st;
+	if (stat(host_path, &st) < 0) {
+		if (errno == ENOENT && optional)
+			return 0;
+		return err_set(e, ERR_UNAVAILABLE, errno,
+			       "%s: the VMM cannot run on a host without it", host_path);
+	}
+	if (!S_ISCHR(st.st_mode))
+		return err_set(e, ERR_INTERNAL, 0, "%s is not a character device", host_path);
+	if (mknodat(dev_fd, name, S_IFCHR | 0600, st.st_rdev) < 0)
+		return err_errno(e, errno, "make device node %s", name);
+	if (fchownat(dev_fd, name, uid, (gid_t)uid, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_errno(e, errno, "give device node %s to uid %u", name, uid);
+	return 0;
+}
+
+/* Own nodes: the host's keep their owner, and nobody else's node can be swapped in. */
+static int add_devices(int root_fd, uid_t uid, int *dev_fd, struct err *e)
+{
+	CLEANUP_FD int fd = add_tmpfs(root_fd, "dev", DEV_BYTES, DEV_INODES,
+				      MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, e);
+	if (fd < 0 || add_device(fd, "/dev/kvm", uid, false, e) < 0 ||
+	    add_device(fd, "/dev/urandom", uid, false, e) < 0 ||
+	    add_device(fd, "/dev/null", uid, false, e) < 0 ||
+	    add_device(fd, "/dev/userfaultfd", uid, true, e) < 0)
+		return -1;
+	*dev_fd = fd_take(&fd);
+	return 0;
+}
+
+/* An image of the host's administrator, found by name below STATE_DIR/images, bound read-only. */
+static int add_image(int root_fd, int images_fd, const char *kind, const char *name,
+		     const char *path, struct err *e)
+{
+	char what[32 + NAME_SIZE], relative[32 + NAME_SIZE];
+	snprintf(what, sizeof(what), "%s image \"%s\"", kind, name);
+	snprintf(relative, sizeof(relative), "%s/%s", kind, name);
+	CLEANUP_FD int fd = file_open_beneath(images_fd, relative, O_PATH | O_NOFOLLOW, 0, what, e);
+	if (fd < 0) {
+		if (e->kind == ERR_NOT_FOUND)
+			return err_set(e, ERR_INVALID, 0,
+				       "%s does not exist: put it in STATE_DIR/images/%s, owned by "
+				       "root, mode 0444",
+				       what, kind);
+		return -1;
+	}
+	const struct file_rule rule = {.owner = 0, .forbidden = 022};
+	uint64_t bytes;
+	struct stat st;
+	if (file_check_regular(fd, &rule, what, &bytes, e) < 0)
+		return -1;
+	if (fstat(fd, &st) == 0 && (st.st_mode & 0444) != 0444)
+		return err_set(e, ERR_INVALID, 0, "%s must be readable for all (mode 0444)", what);
+	CLEANUP_FD int tree = mnt_clone(fd, false, MNT_DATA_RO, what, e);
+	if (tree < 0)
+		return -1;
+	return mnt_attach(tree, root_fd, path, e);
+}
+
+static int add_images(int root_fd, const struct policy *policy, const struct msg_create *spec,
+		      struct err *e)
+{
+	CLEANUP_FD int state_fd = file_open_dir(policy->state_dir, e);
+	if (state_fd < 0)
+		return -1;
+	CLEANUP_FD int images_fd =
+		file_open_beneath(state_fd, "images", O_PATH | O_DIRECTORY, 0, "directory", e);
+	if (images_fd < 0)
+		return -1;
+	if (add_image(root_fd, images_fd, "kernels", spec->kernel, &JAIL_KERNEL_PATH[1], e) < 0)
+		return -1;
+	if (!(spec->flags & MSG_CREATE_INITRAMFS))
+		return 0;
+	return add_image(root_fd, images_fd, "initramfs", spec->initramfs, &JAIL_INITRAMFS_PATH[1],
+			 e);
+}
+
+/*
+ * The guest's memory: one file of exactly its size on a tmpfs of exactly its size, so that neither
+ * guest nor VMM can take more. The file belongs to the sandbox's uid, its directory does not.
+ */
+static int add_memory(int root_fd, uint32_t memory_mib, uid_t uid, int *ram_fd, struct err *e)
+{
+	uint64_t bytes = (uint64_t)memory_mib << 20;
+	CLEANUP_FD int dir = add_tmpfs(root_fd, "mem", bytes, 4, MNT_DATA_RW, e);
+	if (dir < 0)
+		return -1;
+	CLEANUP_FD int fd =
+		openat(dir, "ram", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_errno(e, errno, "make the guest's memory file");
+	if (ftruncate(fd, (off_t)bytes) < 0)
+		return err_errno(e, errno, "size the guest's memory file to %u MiB", memory_mib);
+	if (fchown(fd, uid, (gid_t)uid) < 0)
+		return err_errno(e, errno, "give the guest's memory file to uid %u", uid);
+	*ram_fd = fd_take(&fd);
+	return 0;
+}
+
+/*
+ * Binds and connects the API socket while its directory is still ours alone, then takes its name
+ * away: from here on only the two descriptors lead to it.
+ */
+static int add_api_socket(int dir_fd, struct jail *jail, struct err *e)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "api"};
+	CLEANUP_FD int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CLEANUP_FD int conn = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (listener < 0 || conn < 0)
+		return err_errno(e, errno, "make the API socket");
+	/* A short relative name: sun_path has no room for more. */
+	if (fchdir(dir_fd) < 0 ||
+	    bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    listen(listener, 1) < 0 ||
+	    connect(conn, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    unlinkat(dir_fd, "api", 0) < 0)
+		return err_errno(e, errno, "set up the API socket");
+	jail->api_listen = fd_take(&listener);
+	jail->api_conn = fd_take(&conn);
+	return 0;
+}
+
+/* CH reads serial input only from a terminal. Raw: bytes go through as they are. */
+static int open_pty(struct jail *jail, struct err *e)
+{
+	CLEANUP_FD int master = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+	if (master < 0)
+		return err_errno(e, errno, "open a pseudo-terminal");
+	int unlock = 0;
+	if (ioctl(master, TIOCSPTLCK, &unlock) < 0)
+		return err_errno(e, errno, "unlock a pseudo-terminal");
+	CLEANUP_FD int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	struct termios raw;
+	if (slave < 0 || tcgetattr(slave, &raw) < 0)
+		return err_errno(e, errno, "open a pseudo-terminal's other end");
+	cfmakeraw(&raw);
+	if (tcsetattr(slave, TCSANOW, &raw) < 0)
+		return err_errno(e, errno, "make a pseudo-terminal raw");
+	jail->pty_master = fd_take(&master);
+	jail->pty_slave = fd_take(&slave);
+	return 0;
+}
+
+static int clone_base(int *root_fd, struct err *e)
+{
+	CLEANUP_FD int base = open(HOSTNS_BASE, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FD int at = open(HOSTNS_JAIL, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (base < 0 || at < 0)
+		return err_errno(e, errno, "open the prepared root");
+	CLEANUP_FD int tree = mnt_clone(base, true, 0, "the prepared root", e);
+	if (tree < 0 || mnt_attach(tree, at, "", e) < 0)
+		return -1;
+	*root_fd = fd_take(&tree);
+	return 0;
+}
+
+static int fill_root(int root_fd, const struct policy *policy, const struct msg_create *spec,
+		     uid_t uid, struct jail *jail, struct err *e)
+{
+	CLEANUP_FD int dev_fd = -1;
+	if (add_devices(root_fd, uid, &dev_fd, e) < 0)
+		return -1;
+	if (!spec)
+		return mnt_set(dev_fd, false, MNT_DEV_RO, "/dev", e);
+	if (add_images(root_fd, policy, spec, e) < 0 ||
+	    add_memory(root_fd, spec->memory_mib, uid, &jail->ram_fd, e) < 0 ||
+	    add_scratch(root_fd, "snapshot", SNAPSHOT_BYTES, SNAPSHOT_INODES, uid, e) < 0 ||
+	    add_scratch(root_fd, "vsock", VSOCK_BYTES, VSOCK_INODES, uid, e) < 0 ||
+	    open_pty(jail, e) < 0 || add_api_socket(dev_fd, jail, e) < 0)
+		return -1;
+	return mnt_set(dev_fd, false, MNT_DEV_RO, "/dev", e);
+}
+
+int jail_enter(const struct policy *policy, const struct msg_create *spec, uid_t uid,
+	       struct jail *jail, struct err *e)
+{
+	CLEANUP_FD int root_fd = -1;
+	if (unshare(CLONE_NEWNS | CLONE_NEWNET) < 0)
+		return err_errno(e, errno, "make mount and net namespaces");
+	jail->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (jail->proc_fd < 0)
+		return err_errno(e, errno, "open /proc");
+	if (clone_base(&root_fd, e) < 0 || fill_root(root_fd, policy, spec, uid, jail, e) < 0)
+		return -1;
+	return mnt_pivot(root_fd, e);
+}

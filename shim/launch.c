@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch.h"
+
+#include "caps.h"
+#include "jail.h"
+#include "util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Address space beside the guest's memory: stacks, heaps and KVM's mappings of CH's threads. */
+#define AS_EXTRA_BYTES (4ull << 30)
+#define AS_PER_VCPU    (64ull << 20)
+#define NPROC_EXTRA    64
+#define NOFILE_MAX     512
+
+/* Where the child keeps what it needs until execve closes it; above LAUNCH_FDS. */
+#define CHILD_REPORT_FD LAUNCH_FDS
+#define CHILD_DEATH_FD	(LAUNCH_FDS + 1)
+
+/* What the child says when it cannot get to execve. */
+struct report {
+	int errnum;
+	char step[60];
+};
+
+struct child {
+	const struct launch *launch;
+	int fds[LAUNCH_FDS];
+	int report_w;
+	int death_r;
+};
+
+static _Noreturn void child_fail(int report_fd, const char *step)
+{
+	struct report report = {.errnum = errno};
+	snprintf(report.step, sizeof(report.step), "%s", step);
+	ssize_t ignored = write(report_fd, &report, sizeof(report));
+	(void)ignored;
+	_exit(127);
+}
+
+/* Never above the hard limit: raising one takes CAP_SYS_RESOURCE, which we may not have. */
+static int set_rlimit(int resource, uint64_t want)
+{
+	struct rlimit limit;
+	if (getrlimit((__rlimit_resource_t)resource, &limit) < 0)
+		return -1;
+	if (want < limit.rlim_max)
+		limit.rlim_max = want;
+	limit.rlim_cur = limit.rlim_max;
+	return setrlimit((__rlimit_resource_t)resource, &limit);
+}
+
+static int set_rlimits(const struct launch *l)
+{
+	uint64_t as = l->memory_bytes + AS_EXTRA_BYTES + l->vcpus * AS_PER_VCPU;
+	if (set_rlimit(RLIMIT_AS, as) < 0 || set_rlimit(RLIMIT_NPROC, l->vcpus + NPROC_EXTRA) < 0 ||
+	    set_rlimit(RLIMIT_FSIZE, l->memory_bytes) < 0 ||
+	    set_rlimit(RLIMIT_NOFILE, NOFILE_MAX) < 0 || set_rlimit(RLIMIT_MEMLOCK, 0) < 0)
+		return -1;
+	return set_rlimit(RLIMIT_CORE, 0);
+}
+
+static void reset_signals(void)
+{
+	sigset_t none;
+	sigemptyset(&none);
+	signal(SIGPIPE, SIG_DFL); /* the one that the shim changes */
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void place_fds(const struct child *c)
+{
+	/* All sources lie above the targets (see high_fd), so nothing is overwritten. */
+	for (int i = 0; i < LAUNCH_FDS; i++) {
+		if (c->fds[i] < 0)
+			close(i);
+		else if (dup2(c->fds[i], i) < 0)
+			child_fail(c->report_w, "place descriptors");
+	}
+	if (dup3(c->report_w, CHILD_REPORT_FD, O_CLOEXEC) < 0 ||
+	    dup3(c->death_r, CHILD_DEATH_FD, O_CLOEXEC) < 0)
+		child_fail(c->report_w, "place descriptors");
+	if (close_range(CHILD_DEATH_FD + 1, ~0u, 0) < 0)
+		child_fail(CHILD_REPORT_FD, "close descriptors");
+}
+
+static _Noreturn void run_child(const struct child *c)
+{
+	const struct launch *l = c->launch;
+	const char *step = "";
+	reset_signals();
+	place_fds(c);
+	if (setsid() < 0)
+		child_fail(CHILD_REPORT_FD, "start a session");
+	/* The host's name is none of the VMM's business. */
+	if (sethostname("sandbox", 7) < 0 || setdomainname("", 0) < 0)
+		child_fail(CHILD_REPORT_FD, "set the host name");
+	umask(077);
+	if (set_rlimits(l) < 0)
+		child_fail(CHILD_REPORT_FD, "set resource limits");
+	if (caps_drop_to_vmm(l->uid, (gid_t)l->uid, &step) < 0)
+		child_fail(CHILD_REPORT_FD, step);
+	/* After the last change of credentials, which would clear it. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		child_fail(CHILD_REPORT_FD, "ask for a parent death signal");
+	/* Had the shim died before that, no signal will come: its pipe's end tells. */
+	struct pollfd death = {.fd = CHILD_DEATH_FD, .events = POLLIN};
+	if (poll(&death, 1, 0) != 0)
+		child_fail(CHILD_REPORT_FD, "find the shim alive");
+	execve(JAIL_VMM_PATH, (char *const *)(uintptr_t)l->argv, l->env);
+	child_fail(CHILD_REPORT_FD, "execute the VMM");
+}
+
+/* Moves a descriptor out of the way of the child's 0 to CHILD_DEATH_FD. */
+static int high_fd(int fd, struct err *e)
+{
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, 16);
+	if (high < 0)
+		return err_errno(e, errno, "move a descriptor");
+	return high;
+}
+
+static int make_child(const struct child *c, struct launch_vmm *vmm, struct err *e)
+{
+	struct clone_args args = {
+		.flags = CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)&vmm->pidfd,
+		.exit_signal = SIGCHLD,
+	};
+	if (c->launch->cgroup_fd >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (unsigned)c->launch->cgroup_fd;
+	}
+	long pid = syscall(SYS_clone3, &args, sizeof(args));
+	if (pid < 0)
+		return err_errno(e, errno, "clone the VMM's process");
+	if (pid == 0)
+		run_child(c);
+	vmm->pid = (pid_t)pid;
+	return 0;
+}
+
+/* End of file means execve closed the pipe; a report means it did not get there. */
+static int await_exec(int report_r, int64_t deadline_us, struct err *e)
+{
+	struct pollfd p = {.fd = report_r, .events = POLLIN};
+	for (;;) {
+		int64_t left = deadline_us - clock_us();
+		int n = left > 0 ? poll(&p, 1, (int)(left / 1000) + 1) : 0;
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_errno(e, errno, "wait for the VMM's execve");
+		if (n == 0)
+			return err_set(e, ERR_DEADLINE, 0, "the VMM was not executed in time");
+		break;
+	}
+	struct report report;
+	ssize_t n = read(report_r, &report, sizeof(report));
+	if (n == 0)
+		return 0;
+	if (n != (ssize_t)sizeof(report))
+		return err_set(e, ERR_INTERNAL, 0, "the VMM's process ended before execve");
+	report.step[sizeof(report.step) - 1] = '\0';
+	return err_errno(e, report.errnum, "VMM's process could not %s", report.step);
+}
+
+void launch_kill(struct launch_vmm *vmm, int timeout_ms)
+{
+	if (vmm->pidfd < 0)
+		return;
+	siginfo_t info;
+	struct pollfd p = {.fd = vmm->pidfd, .events = POLLIN};
+	syscall(SYS_pidfd_send_signal, vmm->pidfd, SIGKILL, NULL, 0);
+	if (poll(&p, 1, timeout_ms) == 1)
+		waitid(P_PIDFD, (id_t)vmm->pidfd, &info, WEXITED);
+	fd_close(&vmm->pidfd);
+	fd_close(&vmm->death_pipe);
+}
+
+static int start(struct child *c, int report_w, int death_r, struct launch_vmm *vmm, struct err *e)
+{
+	c->report_w = high_fd(report_w, e);
+	c->death_r = high_fd(death_r, e);
+	int result = c->report_w < 0 || c->death_r < 0 ? -1 : 0;
+	for (int i = 0; result == 0 && i < LAUNCH_FDS; i++)
+		if (c->launch->fds[i] >= 0 && (c->fds[i] = high_fd(c->launch->fds[i], e)) < 0)
+			result = -1;
+	if (result == 0)
+		result = make_child(c, vmm, e);
+	for (int i = 0; i < LAUNCH_FDS; i++)
+		fd_close(&c->fds[i]);
+	fd_close(&c->report_w);
+	fd_close(&c->death_r);
+	return result;
+}
+
+int launch_vmm(const struct launch *launch, struct launch_vmm *vmm, struct err *e)
+{
+	int report_pipe[2], death_pipe[2];
+	struct child c = {
+		.launch = launch, .fds = {-1, -1, -1, -1, -1}, .report_w = -1, .death_r = -1};
+	*vmm = (struct launch_vmm){.pid = -1, .pidfd = -1, .death_pipe = -1};
+	if (pipe2(report_pipe, O_CLOEXEC) < 0)
+		return err_errno(e, errno, "make a pipe");
+	CLEANUP_FD int report_r = report_pipe[0];
+	CLEANUP_FD int report_w = report_pipe[1];
+	if (pipe2(death_pipe, O_CLOEXEC) < 0)
+		return err_errno(e, errno, "make a pipe");
+	CLEANUP_FD int death_r = death_pipe[0];
+	vmm->death_pipe = death_pipe[1];
+	if (start(&c, report_w, death_r, vmm, e) < 0) {
+		fd_close(&vmm->death_pipe);
+		return -1;
+	}
+	fd_close(&report_w);
+	if (await_exec(report_r, launch->deadline_us, e) < 0 ||
+	    confine_check_namespaces(launch->proc_fd, vmm->pid, launch->host, e) < 0) {
+		launch_kill(vmm, 1000);
+		return -1;
+	}
+	return 0;
+}

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+SHIM_OBJECTS := $(patsubst %.c,$(B)/%.o,$(filter-out shim/main.c,$(wildcard shim/*.c)))
+PROGRAMS += $(B)/cloister-shim
+
+$(B)/libshim.a: $(SHIM_OBJECTS)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(B)/cloister-shim: $(B)/shim/main.o $(B)/libshim.a $(B)/libcommon.a
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -lcjson -lcap-ng -o $@

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The one sandbox that a serving shim looks after, shared by the files that make up serving:
+ * serve.c (the loop), uplink.c (the supervisor), boot.c (create), ops.c (requests), output.c (what
+ * the VMM sends), ending.c (how it ends).
+ */
+#ifndef SHIM_SHIM_H
+#define SHIM_SHIM_H
+
+#include "ch_api.h"
+#include "chan.h"
+#include "confine.h"
+#include "console.h"
+#include "jail.h"
+#include "launch.h"
+#include "policy.h"
+
+/* What the epoll loop can be woken by. */
+enum shim_source {
+	SHIM_LINK,
+	SHIM_LISTENER,
+	SHIM_API,
+	SHIM_PIDFD,
+	SHIM_STDOUT,
+	SHIM_STDERR,
+	SHIM_EVENTS,
+	SHIM_PTY,
+	SHIM_SOURCE_COUNT
+};
+
+/* How much of one stream is read in a period, so that a flood costs the host little. */
+struct shim_budget {
+	int64_t window_us; /* start of the present period */
+	size_t used;
+	bool stopped; /* not watched until the period ends */
+};
+
+#define SHIM_ERROR_LINES 4
+#define SHIM_LINE_MAX	 256
+#define SHIM_WAITERS	 8
+
+/* Lines of the VMM's standard error: the last one as it comes, and the last ERROR ones. */
+struct shim_stderr {
+	char line[SHIM_LINE_MAX];
+	size_t used;
+	char errors[SHIM_ERROR_LINES][SHIM_LINE_MAX];
+	unsigned error_count;
+	int64_t last_error_us;
+	bool seccomp; /* CH's own word for a seccomp violation was seen */
+};
+
+/* Why the VMM is being ended, if we are the ones who do it. */
+enum shim_ending {
+	SHIM_ENDING_NONE,
+	SHIM_ENDING_DESTROY,
+	SHIM_ENDING_PANIC,
+	SHIM_ENDING_REBOOTS,
+	SHIM_ENDING_FAILED
+};
+
+struct shim {
+	const struct policy *policy;
+	char key[NAME_KEY_SIZE];
+	uid_t uid;
+	int64_t started_us;
+	int64_t created_real_us;
+	enum msg_phase phase;
+	bool quit; /* leave the loop */
+
+	/* the supervisor */
+	struct chan link;
+	bool greeted; /* this link may send more than HELLO */
+	int listener;
+	uint32_t logs_dropped;
+
+	/* the sandbox */
+	struct msg_create spec;
+	struct msg_created created;
+	struct jail jail;
+	struct launch_vmm vmm;
+	struct http_client api;
+	int cgroup_fd; /* the leaf */
+	int out_fd, err_fd, event_fd;
+	struct console console;
+	int64_t executed_us, api_answered_us;
+	int64_t api_lost_us; /* when its connection broke during the start, or 0 */
+
+	/* the request to CH in hand; one at a time */
+	enum msg_type op;
+	uint32_t op_id;
+	int64_t op_started_us;
+
+	/* waiting console readers */
+	struct {
+		uint32_t id;
+		uint64_t offset;
+	} waiters[SHIM_WAITERS];
+	unsigned waiter_count;
+
+	/* console input on its way to the guest */
+	char *input;
+	size_t input_used;
+
+	/* what the VMM says */
+	struct shim_budget budget[SHIM_SOURCE_COUNT];
+	struct shim_stderr errors;
+	uint32_t reboots;
+	int64_t *reboot_times; /* ring of policy->reboots + 1 */
+	uint32_t events_dropped;
+
+	/* the end */
+	enum shim_ending ending;
+	unsigned ending_stage;
+	int64_t ending_next_us; /* when the next stage is due, or INT64_MAX */
+	int64_t grace_end_us;
+	bool we_killed;
+	struct err fail; /* why the start failed */
+	bool ended;
+	struct msg_exit exit;
+
+	int epoll_fd;
+};
+
+#endif

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "spawner_find.h"
+
+#include "log.h"
+#include "util.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* A key and ".sock"; false for anything else that the supervisor may have put there. */
+static bool key_of(const char *file, char key[NAME_KEY_SIZE])
+{
+	size_t len = strlen(file);
+	if (len < 6 || strcmp(file + len - 5, ".sock") != 0 || len - 5 >= NAME_KEY_SIZE)
+		return false;
+	memcpy(key, file, len - 5);
+	key[len - 5] = '\0';
+	return name_key_is_valid(key);
+}
+
+/* The process that listens on the socket; -1 when there is none. */
+static int connect_to(int dir_fd, const char *file, struct ucred *peer)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	socklen_t len = sizeof(*peer);
+	struct stat st;
+	CLEANUP_FD int path = openat(dir_fd, file, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (path < 0 || fstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return -1;
+	CLEANUP_FD int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (sock < 0)
+		return -1;
+	/* The name may be longer than sun_path: through the descriptor it is short. */
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", path);
+	if (connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    getsockopt(sock, SOL_SOCKET, SO_PEERCRED, peer, &len) < 0)
+		return -1;
+	return fd_take(&sock);
+}
+
+static bool adopt(struct leash_table *t, const char *file)
+{
+	struct ucred peer;
+	struct err e;
+	char key[NAME_KEY_SIZE];
+	if (!key_of(file, key))
+		return false;
+	CLEANUP_FD int sock = connect_to(t->shims_fd, file, &peer);
+	/* The directory is the supervisor's: only what root listens on is a shim. */
+	if (sock < 0 || peer.uid != 0 || peer.pid <= 0)
+		return false;
+	CLEANUP_FD int pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+	if (pidfd < 0)
+		return false;
+	/*
+	 * The pid may have passed to another process between the two calls: a shim that is gone has
+	 * closed its listening socket, so being able to connect again says that it is still that
+	 * one.
+	 */
+	struct ucred again;
+	CLEANUP_FD int proof = connect_to(t->shims_fd, file, &again);
+	if (proof < 0 || again.pid != peer.pid)
+		return false;
+	if (!leash_add(t, key, peer.pid, false, fd_take(&pidfd), -1, &e)) {
+		log_error("%s", e.text);
+		return false;
+	}
+	return true;
+}
+
+int spawner_find_shims(struct leash_table *t, uint32_t *found, struct err *e)
+{
+	int fd = openat(t->shims_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!dir) {
+		err_errno(e, errno, "list shims");
+		fd_close(&fd);
+		return -1;
+	}
+	*found = 0;
+	for (struct dirent *d; (d = readdir(dir));)
+		if (adopt(t, d->d_name))
+			(*found)++;
+	closedir(dir);
+	return 0;
+}

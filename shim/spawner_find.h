@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Shims that an earlier spawner started and that live on. */
+#ifndef SHIM_SPAWNER_FIND_H
+#define SHIM_SPAWNER_FIND_H
+
+#include "leash.h"
+
+/*
+ * Looks through RUN_DIR/shims: a socket on which a process of root listens is a shim, known from
+ * then on by its pidfd. Others are left to the supervisor. Gives the number found.
+ */
+int spawner_find_shims(struct leash_table *t, uint32_t *found, struct err *e);
+
+#endif

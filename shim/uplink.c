@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "uplink.h"
+
+#include "file.h"
+#include "log.h"
+#include "serve.h"
+#include "util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define QUEUE_MAX (512u * 1024)
+
+/*
+ * Bound in RUN_DIR/new, where nobody but root can put anything in its way, under a short name
+ * (sun_path has 108 bytes), given its owner there, and only then moved to its place.
+ */
+static int bind_and_move(int listener, const struct policy *policy, const char *key, struct err *e)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	char final[NAME_KEY_SIZE + 16];
+	CLEANUP_FD int run = file_open_dir(policy->run_dir, e);
+	if (run < 0)
+		return -1;
+	CLEANUP_FD int fresh =
+		file_open_beneath(run, "new", O_PATH | O_DIRECTORY, 0, "directory", e);
+	CLEANUP_FD int shims =
+		file_open_beneath(run, "shims", O_PATH | O_DIRECTORY, 0, "directory", e);
+	if (fresh < 0 || shims < 0)
+		return -1;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%d", (int)getpid());
+	snprintf(final, sizeof(final), "%s.sock", key);
+	/* A shim that had our pid and died between bind and move may have left one. */
+	if (unlinkat(fresh, address.sun_path, 0) < 0 && errno != ENOENT)
+		return err_errno(e, errno, "remove a stale socket");
+	if (fchdir(fresh) < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    fchmodat(fresh, address.sun_path, 0600, 0) < 0 ||
+	    fchownat(fresh, address.sun_path, policy->user_uid, policy->user_gid,
+		     AT_SYMLINK_NOFOLLOW) < 0 ||
+	    listen(listener, 4) < 0)
+		return err_errno(e, errno, "set up the shim's socket");
+	if (renameat(fresh, address.sun_path, shims, final) < 0) {
+		err_errno(e, errno, "put the shim's socket at shims/%s", final);
+		unlinkat(fresh, address.sun_path, 0);
+		return -1;
+	}
+	return chdir("/") < 0 ? err_errno(e, errno, "enter the root directory") : 0;
+}
+
+int uplink_listen(const struct policy *policy, const char *key, int *listener, struct err *e)
+{
+	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_errno(e, errno, "make the shim's socket");
+	if (bind_and_move(fd, policy, key, e) < 0)
+		return -1;
+	*listener = fd_take(&fd);
+	return 0;
+}
+
+static void log_sink(void *arg, enum log_level level, const char *line)
+{
+	struct shim *s = arg;
+	struct err e;
+	struct msg_log record = {.level = (uint32_t)level, .dropped = s->logs_dropped};
+	snprintf(record.text, sizeof(record.text), "%s", line);
+	/* Logging leaves half of the queue to answers. */
+	if (s->link.fd >= 0 && s->link.queued_bytes < QUEUE_MAX / 2 &&
+	    chan_send_log(&s->link, 0, &record, &e) == 0)
+		s->logs_dropped = 0;
+	else
+		s->logs_dropped++;
+}
+
+void uplink_take_logs(struct shim *s)
+{
+	log_set_sink(log_sink, s);
+}
+
+void uplink_close(struct shim *s, const char *why)
+{
+	if (s->link.fd < 0)
+		return;
+	serve_unwatch(s, s->link.fd);
+	chan_close(&s->link);
+	s->greeted = false;
+	s->waiter_count = 0;
+	log_warning("link to the supervisor closed: %s", why);
+}
+
+static void report(struct shim *s, int sent, const struct err *e)
+{
+	if (sent < 0)
+		uplink_close(s, e->text);
+	else
+		serve_watch_link(s);
+}
+
+void uplink_done(struct shim *s, uint32_t id, uint32_t took_us, uint32_t value)
+{
+	struct err e = {0};
+	struct msg_done body = {.took_us = took_us, .value = value};
+	report(s, chan_send_done(&s->link, id, &body, &e), &e);
+}
+
+void uplink_error(struct shim *s, uint32_t id, const struct err *why)
+{
+	struct err e = {0};
+	report(s, chan_send_err(&s->link, id, why, &e), &e);
+}
+
+void uplink_accept(struct shim *s)
+{
+	CLEANUP_FD int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+		return;
+	/* Root connects only to learn our pid from the socket (the spawner does). */
+	if (peer.uid != s->policy->user_uid) {
+		if (peer.uid != 0)
+			log_warning("connection of uid %u turned away", peer.uid);
+		return;
+	}
+	if (s->link.fd >= 0) {
+		log_warning("a second supervisor was turned away: one link at a time");
+		return;
+	}
+	chan_open(&s->link, fd_take(&fd), QUEUE_MAX);
+	s->greeted = false;
+	serve_watch_link(s);
+}
+
+void uplink_drain(struct shim *s, int timeout_ms)
+{
+	int64_t end = clock_us() + timeout_ms * 1000ll;
+	struct err e;
+	while (s->link.fd >= 0 && chan_wants_write(&s->link)) {
+		struct pollfd p = {.fd = s->link.fd, .events = POLLOUT};
+		int64_t left = end - clock_us();
+		if (left <= 0 || poll(&p, 1, (int)(left / 1000) + 1) <= 0 ||
+		    chan_flush(&s->link, &e) < 0)
+			return;
+	}
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The shim's link to its supervisor, and the socket on which the next supervisor finds it:
+ * RUN_DIR/shims/TENANT:ID.sock, for the configured user alone, one link at a time.
+ */
+#ifndef SHIM_UPLINK_H
+#define SHIM_UPLINK_H
+
+#include "shim.h"
+
+/* Makes the listening socket. Needs the spawner's namespace, so before jail_enter(). */
+int uplink_listen(const struct policy *policy, const char *key, int *listener, struct err *e);
+
+/* Sends log lines to the supervisor from here on; those that find no room are counted. */
+void uplink_take_logs(struct shim *s);
+
+/* Takes a new supervisor's connection, or turns it away. */
+void uplink_accept(struct shim *s);
+
+/* Closes the link; the VM lives on until a supervisor adopts or ends it. */
+void uplink_close(struct shim *s, const char *why);
+
+/* Answers a request; a link that cannot take the answer is closed. */
+void uplink_done(struct shim *s, uint32_t id, uint32_t took_us, uint32_t value);
+void uplink_error(struct shim *s, uint32_t id, const struct err *why);
+
+/* Sends what is queued, waiting at the most so long: for a shim that is about to exit. */
+void uplink_drain(struct shim *s, int timeout_ms);
+
+#endif

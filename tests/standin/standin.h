@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * standin.h - a stand-in for Cloud Hypervisor v53 that Cloister's tests can tell to misbehave.
+ *
+ * What it imitates was measured on v53.0 and read in its source and in that of its HTTP server
+ * (micro-http). Where it is stricter than the real one: vm.boot refuses configuration keys that v53
+ * does not know, and a memory file whose size is not the zone's.
+ *
+ * Threads: the main thread does everything in one poll loop; a second one only exists, because the
+ * tests look at every thread of a VMM. Functions are grouped by the file they live in.
+ */
+#pragma once
+
+#include <cjson/cJSON.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define STANDIN_CONNECTIONS 10	  /* micro-http's MAX_CONNECTIONS */
+#define STANDIN_BUFFER	    1024  /* micro-http's BUFFER_SIZE: also the limit of a line */
+#define STANDIN_BODY_MAX    51200 /* micro-http's MAX_PAYLOAD_SIZE */
+#define STANDIN_FDS_MAX	    253	  /* SCM_MAX_FD of the kernel */
+
+/* ---- bytes.c: a growing buffer ---- */
+
+struct bytes {
+	char *data;
+	size_t len, room;
+};
+
+/* Appends len bytes; ends the process when memory is out. */
+void bytes_add(struct bytes *b, const void *data, size_t len);
+void bytes_format(struct bytes *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Frees and empties. */
+void bytes_free(struct bytes *b);
+/* A formatted string on the heap, the caller's; ends the process when memory is out. */
+char *bytes_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- report.c: the log on stderr and the event channel ---- */
+
+/* Notes the start time, from which log lines and event records count. */
+void report_start(void);
+/* Milliseconds since the start. */
+int64_t report_now(void);
+/* Uses fd for event records (made non-blocking, as the real one does); -1 for none. */
+void report_events_to(int fd);
+/* One record and its "\n\n", dropped when the channel is full or gone. key NULL: no properties. */
+void report_event(const char *source, const char *event, const char *key, const char *value);
+/* Bytes on the event channel that are no record. */
+void report_bad_event(void);
+/* One log line. thread and where are those of the real one, e.g. "vcpu0", "devices/src/acpi.rs:57".
+ */
+void report_log(const char *thread, const char *level, const char *where, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+/* The real one's last words for an error at start: status 1, or 101 when stderr cannot be
+ * written. causes ends with NULL. */
+_Noreturn void report_fatal(const char *const causes[]);
+
+/* ---- parse.c: requests out of bytes, with micro-http's limits and its bad habits ---- */
+
+enum http_method { HTTP_GET, HTTP_PUT, HTTP_PATCH };
+
+struct conn;
+struct request {
+	struct request *next;
+	struct conn *conn; /* NULL when the client has gone */
+	enum http_method method;
+	char *path;
+	char *body; /* NUL-ended too; NULL when there is none */
+	size_t body_len;
+	int *fds; /* this request's descriptors, closed with it */
+	int fd_count;
+	int64_t due;  /* an ordered delay ends then */
+	bool started; /* orders have been looked at */
+};
+
+enum parse_state { PARSE_LINE, PARSE_HEADERS, PARSE_BODY };
+
+struct parser {
+	enum parse_state state;
+	char buffer[STANDIN_BUFFER];
+	size_t cursor; /* bytes of the buffer that wait for more */
+	struct request *pending;
+	uint32_t length, left;
+	bool expect;
+	struct bytes body;
+	int fds[STANDIN_FDS_MAX];
+	int fd_count;
+};
+
+/*
+ * Parses what p->buffer holds up to end. Complete requests are put at the end of *done, *interim
+ * counts the 100s that are due. Returns 0, or -1 with the reason in why; after that the parser
+ * stands where the real one would: often nothing more works on that connection.
+ */
+int parse_bytes(struct parser *p, size_t end, struct request **done, int *interim, char *why,
+		size_t why_size);
+void parse_free(struct parser *p);
+/* Whether text is UTF-8 (RFC 3629), near enough: lead bytes and their number of followers. */
+bool parse_is_utf8(const char *text);
+void parse_free_request(struct request *request);
+
+/* ---- answer.c: the bytes of an answer ---- */
+
+struct answer {
+	int status;
+	char *body; /* NULL: none and no length (204); on the heap, goes with the answer */
+	size_t len;
+};
+
+struct answer answer_none(void);			 /* 204 */
+struct answer answer_text(int status, const char *text); /* text is copied */
+struct answer answer_json(int status, cJSON *json);	 /* json goes with it */
+/* The real one's error: an array of causes, outermost first, ended by NULL. */
+struct answer answer_chain(int status, ...) __attribute__((sentinel));
+void answer_free(struct answer *answer);
+/* Appends the answer as the API gives it. */
+void answer_write(struct bytes *out, const struct answer *answer);
+/* Appends a status line and headers; type and length are left out when length is -1. */
+void answer_head(struct bytes *out, int status, const char *server, long length);
+/* Appends micro-http's own 400, with the raw newline in its string. */
+void answer_parse_error(struct bytes *out, const char *why);
+
+/* ---- conn.c: the listening socket and ten connections ---- */
+
+/* Serves the listening socket fd. */
+void conn_start(int fd);
+/* Fills fds (room for STANDIN_CONNECTIONS + 1) and returns their number; none while a request is
+ * being worked at. */
+nfds_t conn_poll(struct pollfd *fds);
+/* Does what poll() found. */
+void conn_ready(const struct pollfd *fds, nfds_t count);
+/* Milliseconds until a connection or a delayed request has something to do, -1: nothing. */
+int64_t conn_timeout(void);
+/* Works at the requests that are due and writes paced bytes. */
+void conn_work(void);
+/* Whether a request is being worked at: nobody else is served then, signals wait too. */
+bool conn_busy(void);
+/* Tries to write all that is outstanding (before the end). */
+void conn_flush(void);
+
+/* ---- api.c: endpoints ---- */
+
+/* Version and build text, from STANDIN_VERSION. */
+void api_start(void);
+/* Prints what --version prints. */
+void api_print_version(void);
+/* Carries the request out. */
+struct answer api_call(const struct request *request);
+/* The last part of a path of the API ("vm.boot"), or NULL. */
+const char *api_endpoint(const char *path);
+/* Whether vmm.shutdown has been answered: the process ends. */
+bool api_shut_down(void);
+
+/* ---- schema.c: v53's configuration structures ---- */
+
+/*
+ * Reads json as v53 reads a VmConfig: missing fields get their defaults, known ones are checked,
+ * unknown ones left out. Returns the configuration as vm.info shows it, or NULL with the reason
+ * in *why (heap). *unknown becomes the path of the first key that v53 does not know (heap) or
+ * NULL.
+ */
+cJSON *schema_config(const cJSON *json, char **why, char **unknown);
+/* The same for one entry of a list of the configuration: "net" or "disks". */
+cJSON *schema_device(const char *list, const cJSON *json, char **why, char **unknown);
+
+/* ---- vm.c: the state machine ---- */
+
+struct answer vm_create(cJSON *config, char *unknown); /* takes both */
+struct answer vm_boot(void);
+/* Whether there is a configuration. */
+bool vm_is_there(void);
+struct answer vm_info(void);
+struct answer vm_counters(void);
+struct answer vm_pause(void);
+struct answer vm_resume(void);
+struct answer vm_shutdown(void);
+struct answer vm_delete(void);
+struct answer vm_reboot(void);
+struct answer vm_power_button(void);
+struct answer vm_nmi(void);
+struct answer vm_resize(const cJSON *json);
+/* Takes net and unknown; fds are duplicated. */
+struct answer vm_add_net(cJSON *net, char *unknown, const int *fds, int fd_count);
+struct answer vm_remove_device(const char *id);
+/* Both always fail, in the real one's words. */
+struct answer vm_snapshot(void);
+struct answer vm_restore(const char *url);
+/* "not created", "not running" and such for endpoints that this stand-in never does. what is the
+ * real one's description of the failure; by_config says which of the two is missed first. */
+struct answer vm_refuse(const char *what, bool by_config);
+/* Shuts the VM down, deletes it, says so, and ends the process with status 0. */
+_Noreturn void vm_exit(void);
+/* Does what the guest asked for. */
+void vm_serve_guest(void);
+
+/* ---- boot.c: what vm.boot opens and checks ---- */
+
+struct boot {
+	unsigned char *ram; /* the mapped zone */
+	size_t ram_size;
+	int fds[64]; /* kept open: disks, kvm */
+	int fd_count;
+};
+
+/* Opens all that config names. Returns false with the answer in *refusal; *drop is then the list of
+ * the configuration that is lost, as on the real one ("disks", "net"), or NULL. */
+bool boot_open(struct boot *boot, const cJSON *config, const int *net_fds, int net_fd_count,
+	       struct answer *refusal, const char **drop);
+/* The kernel comes last: when it fails, the VM exists already. */
+bool boot_payload(const cJSON *config, struct answer *refusal);
+void boot_close(struct boot *boot);
+
+/* ---- guest.c: the pretend guest ---- */
+
+enum guest_wish { GUEST_CONTENT, GUEST_POWEROFF, GUEST_RESET, GUEST_TRIPLE };
+
+/* Starts the guest. ram is its memory (physical address 0), console whether serial is the tty,
+ * pvpanic whether it has that device. */
+void guest_start(const char *cmdline, unsigned char *ram, size_t ram_size, bool console,
+		 bool pvpanic);
+/* Whether there is one and it is not paused. */
+bool guest_runs(void);
+void guest_stop(void);
+void guest_pause(bool paused);
+bool guest_wants_input(void);
+void guest_input(void);
+void guest_power_button(void);
+/* Milliseconds to the next tick or wish, -1: none. */
+int64_t guest_timeout(void);
+void guest_tick(void);
+/* What the guest wants of its machine, once it is due. */
+enum guest_wish guest_take_wish(void);
+void guest_ask(enum guest_wish wish);
+void guest_panic(void);
+/* Text on the serial console, dropped when nobody takes it. */
+void guest_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* stdout is closed, as a broken VMM might. */
+void guest_close_stdout(void);
+
+/* ---- orders.c, happen.c: how to misbehave ---- */
+
+enum order_kind {
+	ORDER_NONE,
+	/* something more, then on */
+	ORDER_DELAY,
+	ORDER_STDERR,
+	ORDER_BADEVENT,
+	/* instead of doing it */
+	ORDER_HANG,
+	ORDER_STATUS,
+	ORDER_ERROR,
+	ORDER_FCERROR,
+	ORDER_EXIT,
+	ORDER_SIGNAL,
+	ORDER_ABORT,
+	/* done, but the answer is spoilt */
+	ORDER_DROP,
+	ORDER_GARBAGE,
+	ORDER_HALF,
+	ORDER_HALFCLOSE,
+	ORDER_LENGTH,
+	ORDER_NOLENGTH,
+	ORDER_HUGE,
+	ORDER_DRIBBLE,
+	ORDER_BADJSON,
+	ORDER_INTERIM,
+};
+
+struct verdict {
+	long delay_ms;
+	enum order_kind kind;
+	long number;
+	const char *text;
+};
+
+/* Reads the words of text that begin with "standin:". Those of a command line replace the ones of
+ * the command line before. Returns NULL or the word that makes no sense (heap). */
+char *orders_read(const char *text, bool from_cmdline);
+/* What the orders say for this call of endpoint; what comes before it (stderr, events) is done. */
+struct verdict orders_judge(const char *endpoint);
+/* Ends this process by the signal, also as pid 1, where the kernel ignores most of them. */
+_Noreturn void orders_die(int signal_number);
+
+/* Reads WHAT of "at=MS:WHAT"; false when it makes no sense. */
+bool happen_add(int64_t ms, const char *what, bool from_cmdline);
+void happen_forget_cmdline(void);
+/* The clock of the command line's happenings starts with vm.boot. */
+void happen_booted(void);
+/* Milliseconds to the next, -1: none. guest_runs: the guest's own can happen. */
+int64_t happen_timeout(bool guest_runs);
+void happen_work(bool guest_runs);
