@@ -351,9 +351,10 @@ static int dispatch(struct shim *s, const struct msg *m)
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		if (table[i].type != (enum msg_type)m->header.type)
 			continue;
-		if (m->header.id == 0) {
-			err_set(&e, ERR_PROTOCOL, 0, "%s record without a number",
-				msg_type_name(m->header.type));
+		/* What is answered has a number; EXIT_ACK is not answered and has none. */
+		if ((m->header.id == 0) != (m->header.type == MSG_EXIT_ACK)) {
+			err_set(&e, ERR_PROTOCOL, 0, "%s record numbered %u",
+				msg_type_name(m->header.type), m->header.id);
 			return refuse(s, &e);
 		}
 		if (table[i].phases & (1u << s->phase))

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+# Completion of cloister(1) for bash; goes to share/bash-completion/completions/cloister.
+
+_cloister_ids()
+{
+	# The options that say whose sandboxes, and at which socket, count here too.
+	local -a who=()
+	local i
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		-s | --socket | -t | --tenant) who+=("${COMP_WORDS[i]}" "${COMP_WORDS[i + 1]}") ;;
+		esac
+	done
+	"${COMP_WORDS[0]}" "${who[@]}" --timeout 2 ls 2>/dev/null | awk 'NR > 1 { print $1 }'
+}
+
+_cloister()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+	local commands="create run ls inspect pause resume power-button destroy console logs events
+		info check help version"
+	local common="--socket --tenant --json --timeout --help"
+	local spec="--file --id --kernel --initramfs --cmdline --vcpus --memory --label --no-balloon"
+	local states="creating running paused destroying stopped crashed failed"
+	local command="" words="" i
+
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		-s | --socket | -t | --tenant | --timeout) ((i++)) ;;
+		-*) ;;
+		*)
+			command=${COMP_WORDS[i]}
+			break
+			;;
+		esac
+	done
+
+	COMPREPLY=()
+	case $prev in
+	-s | --socket | --file)
+		compopt -o filenames 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	--state)
+		mapfile -t COMPREPLY < <(compgen -W "$states" -- "$cur")
+		return
+		;;
+	-t | --tenant | --timeout | --id | --kernel | --initramfs | --cmdline | --vcpus | --memory | \
+		--label | --grace | --tail | --send | --since)
+		return
+		;;
+	esac
+
+	case $command in
+	"") words="$commands $common" ;;
+	create) words="$spec --no-wait $common" ;;
+	run) words="$spec --interactive --keep --grace --raw $common" ;;
+	ls) words="--state --label $common" ;;
+	inspect | pause | resume | power-button) words="$common" ;;
+	destroy) words="--grace $common" ;;
+	console | logs) words="--follow --tail --send --raw $common" ;;
+	events) words="--since $common" ;;
+	help) words=$commands ;;
+	*) words=$common ;;
+	esac
+	case $command in
+	inspect | pause | resume | power-button | destroy | console | logs)
+		[[ $cur == -* ]] || words=$(_cloister_ids)
+		;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+}
+
+complete -F _cloister cloister

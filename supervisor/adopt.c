@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "adopt.h"
+
+#include "daemon.h"
+#include "file.h"
+#include "log.h"
+#include "sandbox.h"
+#include "spawner.h"
+#include "teardown.h"
+#include "util.h"
+#include "watcher.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define DEADLINE_MS 2000
+#define AGAIN_MS    100 /* a shim in the middle of a pause or resume is asked again after this */
+
+struct adoption {
+	struct daemon *d;
+	void (*done)(struct daemon *d);
+	unsigned open; /* candidates that have not been settled */
+};
+
+struct candidate {
+	struct adoption *all;
+	struct link *link;
+	struct event *again;
+	int64_t until_us;
+	char key[NAME_KEY_SIZE];
+};
+
+static void ask(struct candidate *c);
+
+static void settled(struct candidate *c)
+{
+	struct adoption *all = c->all;
+	if (c->again)
+		event_free(c->again);
+	link_free(c->link);
+	free(c);
+	if (--all->open == 0) {
+		all->done(all->d);
+		free(all);
+	}
+}
+
+/* The VM is left alone and its name is taken; an administrator has to look at it. */
+static void report(struct candidate *c, const char *why)
+{
+	struct daemon *d = c->all->d;
+	char tenant[NAME_SIZE], id[NAME_SIZE];
+	log_error("%s: its shim cannot be adopted (%s); its VM is left alone", c->key, why);
+	if (!registry_report(&d->registry, c->key))
+		log_error("%s: no memory to note that its name is taken", c->key);
+	name_key_split(c->key, tenant, id);
+	cJSON *more = cJSON_CreateObject();
+	cJSON_AddStringToObject(more, "reason", why);
+	events_emit(&d->events, id, tenant, "reported", more);
+	settled(c);
+}
+
+static void ended(void *arg, struct msg *m, const struct err *why)
+{
+	(void)arg;
+	(void)m;
+	if (why)
+		log_error("a shim in mid-create was not ended: %s", why->text);
+}
+
+/* Nobody waits for a create whose supervisor is gone: what there is of it is cleared away. */
+static void end_half_made(struct candidate *c)
+{
+	struct daemon *d = c->all->d;
+	struct msg_end end = {0};
+	struct err e;
+	str_copy(end.key, sizeof(end.key), c->key);
+	log_notice("%s: its create never finished; it is ended", c->key);
+	if (link_request_end(spawner_link(d->spawner), &end, MSG_DONE,
+			     daemon_deadline(d, POLICY_DEADLINE_DESTROY), ended, NULL, &e) < 0)
+		log_error("%s: %s", c->key, e.text);
+	settled(c);
+}
+
+static const struct link_user candidate_user;
+
+static void adopt(struct candidate *c, const struct msg_status *s)
+{
+	struct daemon *d = c->all->d;
+	char tenant[NAME_SIZE], id[NAME_SIZE];
+	struct err e;
+	name_key_split(c->key, tenant, id);
+	struct spec *spec = spec_from_msg(&s->spec, &e);
+	struct sandbox *sb = spec ? sandbox_new(d, tenant, id, spec, &e) : NULL;
+	if (!sb) {
+		report(c, e.text);
+		return;
+	}
+	sb->adopted = true;
+	sb->shim = SANDBOX_SHIM_UP;
+	sb->created_real_us = s->created_real_us;
+	sb->vmm_pid = s->created.vmm_pid;
+	str_copy(sb->vmm_version, sizeof(sb->vmm_version), s->created.vmm_version);
+	sb->timings.shim = s->created.timings;
+	/* From here on the link's records are the sandbox's. */
+	sb->link = c->link;
+	link_hand_over(c->link, sb->key, &watcher_link, sb);
+	c->link = NULL;
+	sandbox_step(sb, s->phase == MSG_PHASE_PAUSED ? STATE_ADOPT_PAUSED : STATE_ADOPT_RUNNING,
+		     "adopted from an earlier supervisor", NULL);
+	events_emit(&d->events, sb->id, sb->tenant, "adopted", NULL);
+	settled(c);
+}
+
+static void on_again(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	ask(arg);
+}
+
+static void ask_again(struct candidate *c)
+{
+	const struct timeval tv = {.tv_usec = AGAIN_MS * 1000};
+	if (!c->again)
+		c->again = evtimer_new(c->all->d->base, on_again, c);
+	if (!c->again || evtimer_add(c->again, &tv) < 0)
+		report(c, "no memory for a timer");
+}
+
+static void on_status(void *arg, struct msg *m, const struct err *why)
+{
+	struct candidate *c = arg;
+	struct msg_status s;
+	struct err e;
+	if (why) {
+		report(c, why->text);
+		return;
+	}
+	if (msg_read_status(m, &s, &e) < 0) {
+		report(c, e.text);
+		return;
+	}
+	switch (s.phase) {
+	case MSG_PHASE_NEW:
+	case MSG_PHASE_SETUP:
+	case MSG_PHASE_STARTING:
+		end_half_made(c);
+		break;
+	case MSG_PHASE_PAUSING:
+	case MSG_PHASE_RESUMING:
+		ask_again(c);
+		break;
+	default:
+		adopt(c, &s);
+	}
+}
+
+static void ask(struct candidate *c)
+{
+	struct msg_hello hello = {.build = CLOISTER_VERSION};
+	struct err e;
+	int64_t left_us = c->until_us - clock_us();
+	if (left_us < 1000) {
+		report(c, "it did not settle in time");
+		return;
+	}
+	if (link_request_hello(c->link, &hello, MSG_STATUS, (uint32_t)(left_us / 1000), on_status,
+			       c, &e) < 0)
+		report(c, e.text);
+}
+
+/* A shim may log, and repeats its EXIT only after STATUS: what comes before is of no use. */
+static void on_early_record(void *arg, struct msg *m)
+{
+	struct candidate *c = arg;
+	log_debug("%s: %s record before its STATUS", c->key, msg_type_name(m->header.type));
+}
+
+static void on_candidate_closed(void *arg, const struct err *why)
+{
+	/* The pending STATUS request was answered with this already, and that settled it; this
+	 * one was between two questions. */
+	report(arg, why->text);
+}
+
+static const struct link_user candidate_user = {.record = on_early_record,
+						.closed = on_candidate_closed};
+
+/* connect(2) to shims/KEY.sock; the path through /proc fits where the name does not. */
+static int connect_shim(int dir, const char *name, struct err *e)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	CLEANUP_FD int at = file_open_beneath(dir, name, O_PATH | O_NOFOLLOW, 0, "socket", e);
+	if (at < 0)
+		return -1;
+	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_errno(e, errno, "make a socket");
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "/proc/self/fd/%d", at);
+	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0)
+		return err_errno(e, errno, "connect to %s", name);
+	return fd_take(&fd);
+}
+
+/* NULL: settled already (stale), or no memory. */
+static struct candidate *begin(struct adoption *all, const char *name, const char *key)
+{
+	struct daemon *d = all->d;
+	struct err e;
+	struct candidate *c = calloc(1, sizeof(*c));
+	if (!c) {
+		log_error("%s: no memory to adopt it", key);
+		return NULL;
+	}
+	*c = (struct candidate){.all = all, .until_us = clock_us() + DEADLINE_MS * 1000};
+	str_copy(c->key, sizeof(c->key), key);
+	all->open++;
+	int fd = connect_shim(d->host.shims_dir, name, &e);
+	if (fd < 0 && e.errnum == ECONNREFUSED) {
+		log_info("%s: its socket is stale and will be removed", key);
+		spawner_remove_socket(d->spawner, key);
+		settled(c);
+		return NULL;
+	}
+	if (fd < 0 || !(c->link = link_open(d->base, fd, c->key, &candidate_user, c, &e))) {
+		report(c, e.text);
+		return NULL;
+	}
+	return c;
+}
+
+int adopt_all(struct daemon *d, void (*done)(struct daemon *d), struct err *e)
+{
+	struct adoption *all = calloc(1, sizeof(*all));
+	int fd = openat(d->host.shims_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!all || !dir) {
+		err_errno(e, all ? errno : ENOMEM, "list the shims left by an earlier cloisterd");
+		fd_close(&fd);
+		free(all);
+		return -1;
+	}
+	/* One of its own, so that done() is not called before the list has been read. */
+	*all = (struct adoption){.d = d, .done = done, .open = 1};
+	for (const struct dirent *entry; (entry = readdir(dir));) {
+		char key[NAME_KEY_SIZE + 8];
+		size_t n = strlen(entry->d_name);
+		if (entry->d_name[0] == '.')
+			continue;
+		if (n < 6 || strcmp(entry->d_name + n - 5, ".sock") != 0 || n - 5 >= sizeof(key)) {
+			log_warning("%s in the shims' directory is no socket of a shim",
+				    entry->d_name);
+			continue;
+		}
+		memcpy(key, entry->d_name, n - 5);
+		key[n - 5] = '\0';
+		struct candidate *c =
+			name_key_is_valid(key) ? begin(all, entry->d_name, key) : NULL;
+		if (c)
+			ask(c);
+	}
+	closedir(dir);
+	if (--all->open == 0) {
+		done(d);
+		free(all);
+	}
+	return 0;
+}

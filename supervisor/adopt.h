@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Shims left by an earlier supervisor: found by their sockets in RUN_DIR/shims, asked who they
+ * are, and taken over with their VMs running.
+ */
+#ifndef SUPERVISOR_ADOPT_H
+#define SUPERVISOR_ADOPT_H
+
+#include "err.h"
+
+struct daemon;
+
+/*
+ * Begins; done() is called when every shim found is adopted, reported or being ended, at the
+ * latest after 2 s (perhaps before this returns).
+ */
+int adopt_all(struct daemon *d, void (*done)(struct daemon *d), struct err *e);
+
+#endif

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The command line of cloister: commands, options, help, exit codes. */
+#ifndef CLI_OPTIONS_H
+#define CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum cli_exit {
+	CLI_EXIT_OK = 0,
+	CLI_EXIT_FAILED = 1,	  /* refused or failed */
+	CLI_EXIT_USAGE = 2,	  /* the command line is wrong; nothing was asked for */
+	CLI_EXIT_UNREACHABLE = 3, /* no supervisor, or no whole answer from it */
+	CLI_EXIT_NOT_FOUND = 4,	  /* no such sandbox */
+};
+
+#define CLI_LABELS_MAX 32
+
+struct cli_options {
+	/* every command */
+	const char *socket;
+	const char *tenant; /* NULL: one's own */
+	bool json;
+	unsigned timeout_s;
+	bool help;
+
+	/* create, run; labels and state also ls */
+	const char *file; /* "-": standard input */
+	const char *id, *kernel, *initramfs, *cmdline;
+	uint32_t vcpus, memory_mib; /* 0: not given */
+	const char *labels[CLI_LABELS_MAX];
+	unsigned label_count;
+	bool no_balloon, no_wait;
+	const char *state;
+
+	/* run, destroy, console, events */
+	bool keep, interactive, raw, follow;
+	unsigned grace_s;
+	bool has_tail, has_since;
+	uint64_t tail, since;
+	const char *send;
+
+	/* what is no option */
+	char **args;
+	int arg_count;
+};
+
+struct cli_command {
+	const char *name;
+	const char *args; /* for the usage line */
+	int min_args, max_args;
+	int (*run)(const struct cli_options *o); /* gives an enum cli_exit, or 128 + signal */
+	const char *summary;
+};
+
+/* The commands, ended by one without a name (cli_commands.c). */
+extern const struct cli_command cli_commands[];
+
+/* NULL when there is none of that name. */
+const struct cli_command *cli_command_find(const char *name);
+
+/*
+ * Reads argv[1..] up to the command's name (command NULL), or argv[1..] of a command. Complaints
+ * go to standard error. Returns the index of the first argument that is no option, or -1. For a
+ * command o->args is filled and counted.
+ */
+int cli_options_parse(struct cli_options *o, const struct cli_command *command, int argc,
+		      char **argv);
+
+/* Defaults, and CLOISTER_SOCKET. */
+void cli_options_init(struct cli_options *o);
+
+/* Help on standard output: of one command, or of all (NULL). */
+void cli_options_help(const struct cli_command *command);
+
+/* "cloister: " and the text on standard error; returns CLI_EXIT_USAGE. */
+int cli_usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli_output.h"
+
+#include "util.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#define NESTING_MAX 8 /* deeper members are printed as JSON */
+
+void cli_output_text(FILE *to, const char *text)
+{
+	for (; *text; text++)
+		fputc(*text >= ' ' && *text <= '~' ? *text : '?', to);
+}
+
+void cli_output_json(const char *body, size_t length)
+{
+	fwrite(body, 1, length, stdout);
+	if (length == 0 || body[length - 1] != '\n')
+		putchar('\n');
+}
+
+cJSON *cli_output_parse(const char *body, size_t length)
+{
+	cJSON *json = cJSON_ParseWithLength(body, length);
+	if (cJSON_IsObject(json))
+		return json;
+	cJSON_Delete(json);
+	fputs("cloister: the supervisor's answer is no JSON object; are cloister and cloisterd of "
+	      "one version?\n",
+	      stderr);
+	return NULL;
+}
+
+const char *cli_output_string(const cJSON *object, const char *key, const char *fallback)
+{
+	const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
+	return cJSON_IsString(value) ? value->valuestring : fallback;
+}
+
+void cli_output_duration(double us, char *out, size_t size)
+{
+	if (us < 1000)
+		snprintf(out, size, "%.0f us", us);
+	else if (us < 1000000)
+		snprintf(out, size, "%.1f ms", us / 1000);
+	else
+		snprintf(out, size, "%.2f s", us / 1000000);
+}
+
+/* ------------------------------------------------------------------ key: value */
+
+static void print_scalar(const cJSON *value)
+{
+	if (cJSON_IsString(value)) {
+		cli_output_text(stdout, value->valuestring);
+	} else if (cJSON_IsNull(value)) {
+		putchar('-');
+	} else {
+		char *text = cJSON_PrintUnformatted(value);
+		cli_output_text(stdout, text ? text : "?");
+		cJSON_free(text);
+	}
+}
+
+static void print_value(const cJSON *value)
+{
+	const cJSON *item;
+	if (!cJSON_IsArray(value)) {
+		print_scalar(value);
+		return;
+	}
+	cJSON_ArrayForEach(item, value)
+	{
+		print_scalar(item);
+		if (item->next)
+			fputs(", ", stdout);
+	}
+}
+
+static void print_flat(const cJSON *object, const cJSON *const *path, unsigned depth)
+{
+	const cJSON *above[NESTING_MAX];
+	const cJSON *item;
+	for (unsigned i = 0; i < depth; i++)
+		above[i] = path[i];
+	cJSON_ArrayForEach(item, object)
+	{
+		if (cJSON_IsObject(item) && item->child && depth + 1 < NESTING_MAX) {
+			above[depth] = item;
+			print_flat(item, above, depth + 1);
+			continue;
+		}
+		for (unsigned i = 0; i < depth; i++) {
+			cli_output_text(stdout, above[i]->string);
+			putchar('.');
+		}
+		cli_output_text(stdout, item->string ? item->string : "");
+		fputs(": ", stdout);
+		if (cJSON_IsObject(item) && !item->child)
+			putchar('-');
+		else
+			print_value(item);
+		putchar('\n');
+	}
+}
+
+void cli_output_flat(const cJSON *object)
+{
+	print_flat(object, NULL, 0);
+}
+
+/* ------------------------------------------------------------------ the table of ls */
+
+enum { COL_ID, COL_TENANT, COL_STATE, COL_VCPUS, COL_MEMORY, COL_AGE, COL_EXIT, COLS };
+#define CELL_SIZE 72
+
+static const char *const headings[COLS] = {"ID",     "TENANT", "STATE", "VCPUS",
+					   "MEMORY", "AGE",    "EXIT"};
+
+static void number_cell(const cJSON *box, const char *key, const char *unit, char *cell)
+{
+	const cJSON *n = cJSON_GetObjectItemCaseSensitive(box, key);
+	if (cJSON_IsNumber(n))
+		snprintf(cell, CELL_SIZE, "%.0f%s", n->valuedouble, unit);
+	else
+		snprintf(cell, CELL_SIZE, "-");
+}
+
+/* The time since an RFC 3339 moment in UTC, in the largest unit that fits. */
+static void age_cell(const char *created_at, char *cell)
+{
+	struct tm tm = {0};
+	const char *rest = strptime(created_at, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(cell, CELL_SIZE, "-");
+	if (!rest)
+		return;
+	int64_t s = clock_real_us() / 1000000 - (int64_t)timegm(&tm);
+	if (s < 0)
+		s = 0;
+	if (s < 120)
+		snprintf(cell, CELL_SIZE, "%" PRId64 "s", s);
+	else if (s < 7200)
+		snprintf(cell, CELL_SIZE, "%" PRId64 "m", s / 60);
+	else if (s < 172800)
+		snprintf(cell, CELL_SIZE, "%" PRId64 "h", s / 3600);
+	else
+		snprintf(cell, CELL_SIZE, "%" PRId64 "d", s / 86400);
+}
+
+static void make_row(const cJSON *box, char row[COLS][CELL_SIZE])
+{
+	const cJSON *end = cJSON_GetObjectItemCaseSensitive(box, "exit");
+	snprintf(row[COL_ID], CELL_SIZE, "%s", cli_output_string(box, "id", "-"));
+	snprintf(row[COL_TENANT], CELL_SIZE, "%s", cli_output_string(box, "tenant", "-"));
+	snprintf(row[COL_STATE], CELL_SIZE, "%s", cli_output_string(box, "state", "-"));
+	number_cell(box, "vcpus", "", row[COL_VCPUS]);
+	number_cell(box, "memory_mib", "M", row[COL_MEMORY]);
+	age_cell(cli_output_string(box, "created_at", ""), row[COL_AGE]);
+	snprintf(row[COL_EXIT], CELL_SIZE, "%s", cli_output_string(end, "cause", "-"));
+}
+
+static void print_row(char row[COLS][CELL_SIZE], const size_t width[COLS])
+{
+	for (int c = 0; c < COLS; c++) {
+		cli_output_text(stdout, row[c]);
+		if (c + 1 < COLS)
+			printf("%*s", (int)(width[c] - strlen(row[c]) + 2), "");
+	}
+	putchar('\n');
+}
+
+void cli_output_table(const cJSON *sandboxes)
+{
+	char row[COLS][CELL_SIZE];
+	size_t width[COLS];
+	const cJSON *box;
+	for (int c = 0; c < COLS; c++)
+		width[c] = strlen(headings[c]);
+	cJSON_ArrayForEach(box, sandboxes)
+	{
+		make_row(box, row);
+		for (int c = 0; c < COLS; c++)
+			if (strlen(row[c]) > width[c])
+				width[c] = strlen(row[c]);
+	}
+	for (int c = 0; c < COLS; c++)
+		snprintf(row[c], CELL_SIZE, "%s", headings[c]);
+	print_row(row, width);
+	cJSON_ArrayForEach(box, sandboxes)
+	{
+		make_row(box, row);
+		print_row(row, width);
+	}
+}
+
+/* ------------------------------------------------------------------ events */
+
+static void print_member(const cJSON *event, const char *key, const char *before)
+{
+	const cJSON *value = cJSON_GetObjectItemCaseSensitive(event, key);
+	if (!value || (cJSON_IsString(value) && !*value->valuestring))
+		return;
+	fputs(before, stdout);
+	print_value(value);
+}
+
+void cli_output_event(const cJSON *event)
+{
+	const cJSON *end = cJSON_GetObjectItemCaseSensitive(event, "exit");
+	if (strcmp(cli_output_string(event, "event", ""), "gap") == 0) {
+		print_member(event, "from", "-- events ");
+		print_member(event, "to", " to ");
+		puts(" are no longer kept");
+		return;
+	}
+	print_member(event, "time", "");
+	print_member(event, "seq", "  ");
+	print_member(event, "tenant", "  ");
+	print_member(event, "sandbox", " ");
+	print_member(event, "event", "  ");
+	print_member(event, "from", " ");
+	print_member(event, "to", " -> ");
+	print_member(event, "reason", "  ");
+	print_member(end, "cause", "  exit: ");
+	print_member(end, "detail", ": ");
+	putchar('\n');
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli_spec.h"
+
+#include "util.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Above the supervisor's own limit, so that its answer is the one that people see. */
+#define SPEC_MAX (1u << 20)
+
+static int complain(const char *path, const char *what)
+{
+	fprintf(stderr, "cloister: read %s: %s\n", strcmp(path, "-") ? path : "standard input",
+		what);
+	return CLI_EXIT_FAILED;
+}
+
+int cli_spec_read(const char *path, size_t max, char **body, size_t *length)
+{
+	CLEANUP_FD int opened = -1;
+	int fd = STDIN_FILENO;
+	if (strcmp(path, "-") != 0) {
+		fd = opened = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+		if (fd < 0)
+			return complain(path, strerror(errno));
+	}
+	CLEANUP_FREE char *buf = malloc(max + 1);
+	size_t len = 0;
+	if (!buf)
+		return complain(path, strerror(ENOMEM));
+	while (len <= max) {
+		ssize_t n = read(fd, buf + len, max + 1 - len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return complain(path, strerror(errno));
+		if (n == 0)
+			break;
+		len += (size_t)n;
+	}
+	if (len > max)
+		return complain(path, "it is larger than 1 MiB");
+	*body = buf;
+	*length = len;
+	buf = NULL;
+	return 0;
+}
+
+static int make_json(const struct cli_options *o, cJSON *root)
+{
+	bool ok = cJSON_AddStringToObject(root, "kernel", o->kernel) != NULL;
+	if (o->id)
+		ok &= cJSON_AddStringToObject(root, "id", o->id) != NULL;
+	if (o->initramfs)
+		ok &= cJSON_AddStringToObject(root, "initramfs", o->initramfs) != NULL;
+	if (o->cmdline)
+		ok &= cJSON_AddStringToObject(root, "cmdline", o->cmdline) != NULL;
+	if (o->vcpus)
+		ok &= cJSON_AddNumberToObject(root, "vcpus", o->vcpus) != NULL;
+	if (o->memory_mib)
+		ok &= cJSON_AddNumberToObject(root, "memory_mib", o->memory_mib) != NULL;
+	if (o->no_balloon)
+		ok &= cJSON_AddFalseToObject(root, "balloon") != NULL;
+	cJSON *labels = o->label_count ? cJSON_AddObjectToObject(root, "labels") : NULL;
+	for (unsigned i = 0; i < o->label_count; i++) {
+		const char *eq = strchr(o->labels[i], '=');
+		CLEANUP_FREE char *key = strndup(o->labels[i], (size_t)(eq - o->labels[i]));
+		ok &= key && cJSON_AddStringToObject(labels, key, eq + 1) != NULL;
+	}
+	return ok ? 0 : -1;
+}
+
+int cli_spec_make(const struct cli_options *o, char **body, size_t *length)
+{
+	if (o->file) {
+		if (o->id || o->kernel || o->initramfs || o->cmdline || o->vcpus || o->memory_mib ||
+		    o->label_count || o->no_balloon)
+			return cli_usage_error("--file is sent as it is: put the other options "
+					       "into the file");
+		return cli_spec_read(o->file, SPEC_MAX, body, length);
+	}
+	if (!o->kernel)
+		return cli_usage_error("--kernel NAME (or --file FILE) is needed");
+	cJSON *root = cJSON_CreateObject();
+	*body = root && make_json(o, root) == 0 ? cJSON_PrintUnformatted(root) : NULL;
+	cJSON_Delete(root);
+	if (!*body) {
+		fputs("cloister: no memory for the request\n", stderr);
+		return CLI_EXIT_FAILED;
+	}
+	*length = strlen(*body);
+	return 0;
+}

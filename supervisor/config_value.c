@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config_value.h"
+
+#include "util.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ID_MAX 4294967294u /* (uid_t)-1 means "no change" to the kernel */
+
+void config_value_rule(const struct config_key *key, char *buf, size_t size)
+{
+	switch (key->kind) {
+	case CONFIG_PATH:
+	case CONFIG_BIND:
+		snprintf(buf, size, "an absolute path under %d bytes, without \"..\" or \"//\"",
+			 POLICY_PATH_MAX);
+		break;
+	case CONFIG_SUBPATH:
+		snprintf(buf, size, "a relative path of names, like \"cloister\" or \"a/b\"");
+		break;
+	case CONFIG_YESNO:
+		snprintf(buf, size, "yes or no");
+		break;
+	case CONFIG_NUMBER:
+		snprintf(buf, size, "a whole number of %u to %u", key->min, key->max);
+		break;
+	case CONFIG_NAME:
+		snprintf(buf, size, "one name or number");
+		break;
+	case CONFIG_USERS:
+		snprintf(buf, size, "existing users, names or numbers, with commas or blanks");
+		break;
+	case CONFIG_GROUPS:
+		snprintf(buf, size, "existing groups, names or numbers, with commas or blanks");
+		break;
+	case CONFIG_ENV:
+		snprintf(buf, size, "NAME=VALUE, printable, under %d bytes, at most %d times",
+			 POLICY_ENV_SIZE, POLICY_ENV_MAX);
+		break;
+	case CONFIG_CIDR:
+		snprintf(buf, size, "an IPv4 network like 10.64.0.0/16, /8 to /30");
+		break;
+	case CONFIG_IFNAME:
+		snprintf(buf, size, "a network interface's name, 1 to 15 bytes");
+		break;
+	case CONFIG_EGRESS:
+		snprintf(buf, size, "none, internet, or IPv4 networks with commas or blanks");
+		break;
+	}
+}
+
+bool config_value_uid(const char *name, uint32_t *uid, uint32_t *gid)
+{
+	uint64_t number;
+	if (str_to_u64(name, 0, ID_MAX, &number)) {
+		const struct passwd *pw = getpwuid((uid_t)number);
+		*uid = (uint32_t)number;
+		*gid = pw ? pw->pw_gid : (uint32_t)number;
+		return true;
+	}
+	const struct passwd *pw = getpwnam(name);
+	if (!pw)
+		return false;
+	*uid = pw->pw_uid;
+	*gid = pw->pw_gid;
+	return true;
+}
+
+bool config_value_gid(const char *name, uint32_t *gid)
+{
+	uint64_t number;
+	if (str_to_u64(name, 0, ID_MAX, &number)) {
+		*gid = (uint32_t)number;
+		return true;
+	}
+	const struct group *gr = getgrnam(name);
+	if (!gr)
+		return false;
+	*gid = gr->gr_gid;
+	return true;
+}
+
+static bool path_is_plain(const char *path)
+{
+	size_t length = strlen(path);
+	if (length == 0 || strstr(path, "//") || path[length - 1] == '/')
+		return false;
+	for (const char *p = path; *p; p++)
+		if ((unsigned char)*p <= 0x20 || (unsigned char)*p > 0x7e)
+			return false;
+	/* No component may be "." or "..". */
+	for (const char *p = path; p; p = strchr(p, '/')) {
+		p += *p == '/';
+		size_t n = strcspn(p, "/");
+		if ((n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
+			return false;
+	}
+	return true;
+}
+
+static bool cidr_is_valid(const char *text)
+{
+	char address[64];
+	const char *slash = strchr(text, '/');
+	struct in_addr in;
+	uint64_t bits;
+	if (!slash || (size_t)(slash - text) >= sizeof(address) ||
+	    !str_to_u64(slash + 1, 8, 30, &bits))
+		return false;
+	memcpy(address, text, (size_t)(slash - text));
+	address[slash - text] = '\0';
+	if (inet_pton(AF_INET, address, &in) != 1)
+		return false;
+	return (ntohl(in.s_addr) & ((1u << (32 - bits)) - 1)) == 0;
+}
+
+/* Calls one() for each word of a list; false when there is none, or one() refuses one. */
+static bool each_word(const char *list, bool (*one)(void *arg, const char *word), void *arg,
+		      char *reason, size_t size)
+{
+	char word[128];
+	size_t words = 0;
+	for (const char *p = list + strspn(list, ", \t"); *p; p += strspn(p, ", \t"), words++) {
+		size_t n = strcspn(p, ", \t");
+		if (n >= sizeof(word))
+			return false;
+		memcpy(word, p, n);
+		word[n] = '\0';
+		p += n;
+		if (!one(arg, word)) {
+			snprintf(reason, size, "\"%s\" is not one", word);
+			return false;
+		}
+	}
+	return words > 0;
+}
+
+static bool add_id(struct config_ids *ids, uint32_t id)
+{
+	if (config_ids_have(ids, id))
+		return true;
+	uint32_t *more = realloc(ids->ids, (ids->count + 1) * sizeof(*more));
+	if (!more)
+		return false;
+	ids->ids = more;
+	ids->ids[ids->count++] = id;
+	return true;
+}
+
+static bool add_user(void *arg, const char *word)
+{
+	uint32_t uid, gid;
+	return config_value_uid(word, &uid, &gid) && add_id(arg, uid);
+}
+
+static bool add_group(void *arg, const char *word)
+{
+	uint32_t gid;
+	return config_value_gid(word, &gid) && add_id(arg, gid);
+}
+
+static bool check_cidr(void *arg, const char *word)
+{
+	(void)arg;
+	return cidr_is_valid(word);
+}
+
+/* A list given in the file takes the place of the default. */
+static void reset_ids(struct config_ids *ids)
+{
+	free(ids->ids);
+	*ids = (struct config_ids){0};
+}
+
+static bool set_env(struct policy *p, const char *value)
+{
+	const char *equal = strchr(value, '=');
+	if (!equal || equal == value || isdigit((unsigned char)value[0]))
+		return false;
+	for (const char *c = value; c < equal; c++)
+		if (!isalnum((unsigned char)*c) && *c != '_')
+			return false;
+	for (const char *c = equal; *c; c++)
+		if (!isprint((unsigned char)*c))
+			return false;
+	if (p->env_count >= POLICY_ENV_MAX ||
+	    !str_copy(p->env[p->env_count], POLICY_ENV_SIZE, value))
+		return false;
+	p->env_count++;
+	return true;
+}
+
+static bool set_bind(struct policy *p, const char *value, char *reason, size_t size)
+{
+	if (value[0] != '/' || !path_is_plain(value))
+		return false;
+	if (p->bind_count >= POLICY_BIND_MAX) {
+		snprintf(reason, size, "at most %d are allowed", POLICY_BIND_MAX);
+		return false;
+	}
+	if (!str_copy(p->bind_ro[p->bind_count], POLICY_PATH_MAX, value))
+		return false;
+	p->bind_count++;
+	return true;
+}
+
+static bool ifname_is_valid(const char *value)
+{
+	size_t n = strlen(value);
+	return n >= 1 && n <= 15 && !strpbrk(value, "/ \t:") && strcmp(value, ".") != 0 &&
+	       strcmp(value, "..") != 0;
+}
+
+bool config_value_set(struct config *c, void *base, const struct config_key *key, const char *value,
+		      char *reason, size_t size)
+{
+	void *field = (char *)base + key->offset;
+	uint64_t number;
+	reason[0] = '\0';
+	switch (key->kind) {
+	case CONFIG_PATH:
+		return value[0] == '/' && path_is_plain(value) &&
+		       str_copy(field, POLICY_PATH_MAX, value);
+	case CONFIG_SUBPATH:
+		return value[0] != '/' && path_is_plain(value) &&
+		       str_copy(field, POLICY_PATH_MAX, value);
+	case CONFIG_YESNO:
+		*(uint32_t *)field = strcmp(value, "yes") == 0;
+		return *(uint32_t *)field || strcmp(value, "no") == 0;
+	case CONFIG_NUMBER:
+		if (!str_to_u64(value, key->min, key->max, &number))
+			return false;
+		*(uint32_t *)field = (uint32_t)number;
+		return true;
+	case CONFIG_NAME:
+		return value[0] && !strpbrk(value, ", \t:") && str_copy(field, 64, value);
+	case CONFIG_USERS:
+		reset_ids(field);
+		return each_word(value, add_user, field, reason, size);
+	case CONFIG_GROUPS:
+		reset_ids(field);
+		return each_word(value, add_group, field, reason, size);
+	case CONFIG_BIND:
+		return set_bind(&c->policy, value, reason, size);
+	case CONFIG_ENV:
+		return set_env(&c->policy, value);
+	case CONFIG_CIDR:
+		return cidr_is_valid(value) && str_copy(field, 64, value);
+	case CONFIG_IFNAME:
+		return ifname_is_valid(value) && str_copy(field, 16, value);
+	case CONFIG_EGRESS:
+		if (strcmp(value, "none") != 0 && strcmp(value, "internet") != 0 &&
+		    !each_word(value, check_cidr, NULL, reason, size))
+			return false;
+		return str_copy(field, POLICY_ENV_SIZE, value);
+	}
+	return false;
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+/* cloisterd as a whole: start-up, the loop, the end; and the context that its parts share. */
+#ifndef SUPERVISOR_DAEMON_H
+#define SUPERVISOR_DAEMON_H
+
+#include "config.h"
+#include "events.h"
+#include "host.h"
+#include "msg.h"
+#include "registry.h"
+
+#include <event2/event.h>
+
+struct control;
+struct spawner;
+
+struct daemon {
+	struct event_base *base;
+	struct config config;
+	struct host host;
+	struct events events;
+	struct registry registry;
+	struct spawner *spawner;
+	struct control *control;
+	struct msg_host vmm;	 /* what the spawner found out */
+	int64_t started_real_us; /* CLOCK_REALTIME */
+	int64_t started_us;	 /* CLOCK_MONOTONIC */
+	bool stopping;
+	int exit_code;
+};
+
+/* The whole program: its arguments, its exit status. */
+int daemon_main(int argc, char **argv);
+
+/* Ends the loop; the VMs are left running. */
+void daemon_stop(struct daemon *d, int exit_code);
+
+/* A deadline of the configuration, in milliseconds. */
+uint32_t daemon_deadline(const struct daemon *d, enum policy_deadline which);
+
+#endif

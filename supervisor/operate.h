@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Pause, resume, power button and console input: one operation at a time per sandbox. */
+#ifndef SUPERVISOR_OPERATE_H
+#define SUPERVISOR_OPERATE_H
+
+#include "sandbox.h"
+
+/*
+ * Begins it; fn is called once, when it is done or failed. -1 with ERR_STATE (the message says
+ * which states would do) or others when it did not begin: fn is not called.
+ */
+int operate_pause(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct err *e);
+int operate_resume(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct err *e);
+int operate_power_button(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct err *e);
+
+/* Whether the event is allowed now; -1 with ERR_STATE otherwise. what names the request. */
+int operate_check(const struct sandbox *sb, enum state_event event, const char *what,
+		  struct err *e);
+
+#endif

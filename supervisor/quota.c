@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quota.h"
+
+#include "sandbox.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static int check(const char *quota, uint64_t used, uint64_t wanted, uint32_t limit, struct err *e)
+{
+	if (!limit || used + wanted <= limit)
+		return 0;
+	return err_set(e, ERR_QUOTA, 0,
+		       "%s: %" PRIu64 " used, %" PRIu64 " more wanted, the limit is %u; destroy "
+		       "sandboxes or ask the host's administrator for more",
+		       quota, used, wanted, limit);
+}
+
+int quota_check(const struct registry *r, const struct config *c, const struct config_tenant *t,
+		const struct spec *want, struct err *e)
+{
+	uint64_t sandboxes = 0, vcpus = 0, memory = 0;
+	const struct sandbox *sb;
+	if (check("the host's max_sandboxes", r->count, 1, c->policy.max_sandboxes, e) < 0)
+		return -1;
+	if (!t)
+		return 0;
+	TAILQ_FOREACH(sb, &r->list, entry)
+	{
+		if (strcmp(sb->tenant, t->name) != 0)
+			continue;
+		sandboxes++;
+		if (state_has_vmm(sb->state)) {
+			vcpus += sb->spec->vcpus;
+			memory += sb->spec->memory_mib;
+		}
+	}
+	if (check("max_sandboxes", sandboxes, 1, t->max_sandboxes, e) < 0 ||
+	    check("max_vcpus", vcpus, want->vcpus, t->max_vcpus, e) < 0 ||
+	    check("max_memory_mib", memory, want->memory_mib, t->max_memory_mib, e) < 0)
+		return -1;
+	return 0;
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sandbox.h"
+
+#include "daemon.h"
+#include "log.h"
+#include "spawner.h"
+#include "teardown.h"
+#include "transcript.h"
+#include "util.h"
+#include "watcher.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ANSWER_MARGIN_MS 2000 /* the shim keeps the deadline itself; this is for its answer */
+
+struct sandbox *sandbox_new(struct daemon *d, const char *tenant, const char *id, struct spec *spec,
+			    struct err *e)
+{
+	struct sandbox *sb = calloc(1, sizeof(*sb));
+	if (!sb) {
+		spec_free(spec);
+		err_errno(e, ENOMEM, "record of a sandbox");
+		return NULL;
+	}
+	*sb = (struct sandbox){.d = d, .state = STATE_NONE, .spec = spec};
+	str_copy(sb->tenant, sizeof(sb->tenant), tenant);
+	if (!name_key_make(sb->key, tenant, id)) {
+		err_set(e, ERR_INVALID, 0, "id: \"%s\" must be %s", id, NAME_RULE);
+	} else if (registry_find(&d->registry, sb->key) ||
+		   registry_is_reported(&d->registry, sb->key)) {
+		err_set(e, ERR_STATE, 0,
+			"there is a sandbox \"%s\" already; choose another id or destroy it first",
+			id);
+	} else if (!registry_add(&d->registry, sb)) {
+		err_errno(e, ENOMEM, "table of sandboxes");
+	} else {
+		sb->id = sb->key + strlen(tenant) + 1;
+		return sb;
+	}
+	spec_free(spec);
+	free(sb);
+	return NULL;
+}
+
+void sandbox_free(struct sandbox *sb)
+{
+	registry_remove(&sb->d->registry, sb);
+	transcript_end(sb);
+	link_free(sb->link);
+	if (sb->timer)
+		event_free(sb->timer);
+	spec_free(sb->spec);
+	free(sb->exit);
+	free(sb->last.data);
+	free(sb->fail);
+	free(sb->leftover);
+	free(sb);
+}
+
+bool sandbox_step(struct sandbox *sb, enum state_event event, const char *reason, cJSON *more)
+{
+	struct state_step step;
+	if (!state_step(sb->state, event, &step)) {
+		log_error("%s: event %d has no place in state %s", sb->key, (int)event,
+			  state_name(sb->state));
+		cJSON_Delete(more);
+		return false;
+	}
+	enum state from = sb->state;
+	sb->state = step.next;
+	if (from == step.next) {
+		cJSON_Delete(more);
+		return true;
+	}
+	cJSON *o = cJSON_CreateObject();
+	if (from == STATE_NONE)
+		cJSON_AddNullToObject(o, "from");
+	else
+		cJSON_AddStringToObject(o, "from", state_name(from));
+	if (step.next == STATE_NONE)
+		cJSON_AddNullToObject(o, "to");
+	else
+		cJSON_AddStringToObject(o, "to", state_name(step.next));
+	cJSON_AddStringToObject(o, "reason", reason);
+	while (o && more && more->child) {
+		cJSON *item = cJSON_DetachItemViaPointer(more, more->child);
+		if (!cJSON_AddItemToObject(o, item->string, item))
+			cJSON_Delete(item);
+	}
+	cJSON_Delete(more);
+	log_info("%s: %s -> %s (%s)", sb->key, state_name(from), state_name(step.next), reason);
+	events_emit(&sb->d->events, sb->id, sb->tenant, "state", o);
+	return true;
+}
+
+void sandbox_op_done(struct sandbox *sb, const struct err *why)
+{
+	struct sandbox_waiter waiter = sb->op_waiter;
+	sb->op = SANDBOX_OP_NONE;
+	sb->op_waiter = (struct sandbox_waiter){0};
+	if (waiter.fn)
+		waiter.fn(waiter.arg, sb, why);
+}
+
+void sandbox_set_fail(struct sandbox *sb, const struct err *why)
+{
+	if (sb->fail)
+		return;
+	sb->fail = malloc(sizeof(*sb->fail));
+	if (sb->fail)
+		*sb->fail = *why;
+	log_warning("%s: %s", sb->key, why->text);
+}
+
+/* The create cannot succeed any more: have the shim go, then teardown.c answers. */
+static void fail_create(struct sandbox *sb, const struct err *why)
+{
+	sandbox_set_fail(sb, why);
+	if (sb->state == STATE_CREATING)
+		teardown_await(sb, daemon_deadline(sb->d, POLICY_DEADLINE_DESTROY));
+}
+
+static void on_created(void *arg, struct msg *m, const struct err *why)
+{
+	struct sandbox *sb = arg;
+	struct msg_created created;
+	struct err e;
+	if (!why && msg_read_created(m, &created, &e) < 0) {
+		/* That closes the link, and so fails the create. */
+		link_fail(sb->link, &e);
+		return;
+	}
+	if (why && why->kind == ERR_DEADLINE && sb->link) {
+		/* A shim that does not even answer ERROR in time does not clear up either. */
+		fail_create(sb, why);
+		teardown_await(sb, 0);
+		return;
+	}
+	if (why) {
+		fail_create(sb, why);
+		return;
+	}
+	sb->vmm_pid = created.vmm_pid;
+	str_copy(sb->vmm_version, sizeof(sb->vmm_version), created.vmm_version);
+	sb->timings.shim = created.timings;
+	sb->timings.total_us = (uint32_t)(clock_us() - sb->asked_us);
+	/* A destroy that came meanwhile goes its own way. */
+	if (sb->state != STATE_CREATING)
+		return;
+	sandbox_step(sb, STATE_CREATED, "the guest runs", NULL);
+	sandbox_op_done(sb, NULL);
+}
+
+static int begin_create(struct sandbox *sb, int *fd, struct err *e)
+{
+	struct msg_create create;
+	sb->link = link_open(sb->d->base, fd_take(fd), sb->key, &watcher_link, sb, e);
+	if (!sb->link)
+		return -1;
+	sb->shim = SANDBOX_SHIM_UP;
+	spec_to_msg(sb->spec, &create);
+	return link_request_create(sb->link, &create, MSG_CREATED,
+				   daemon_deadline(sb->d, POLICY_DEADLINE_CREATE) +
+					   ANSWER_MARGIN_MS,
+				   on_created, sb, e);
+}
+
+static void on_started(void *arg, struct msg *m, const struct err *why)
+{
+	struct sandbox *sb = arg;
+	struct msg_started started;
+	struct err e;
+	if (why) {
+		/* A late start would leave a shim behind: END clears up whatever there is. */
+		sandbox_set_fail(sb, why);
+		sb->shim = SANDBOX_SHIM_LEAVING;
+		teardown_await(sb, 0);
+		return;
+	}
+	int fd = fd_take(&m->fds[0]);
+	m->fd_count = 0;
+	if (msg_read_started(m, &started, &e) < 0) {
+		fd_close(&fd);
+		spawner_fail(sb->d->spawner, &e);
+		return;
+	}
+	sb->timings.spawn_us = started.took_us;
+	if (sb->state != STATE_CREATING) {
+		/* Destroyed before it began. */
+		fd_close(&fd);
+		sb->shim = SANDBOX_SHIM_LEAVING;
+		teardown_await(sb, 0);
+		return;
+	}
+	if (begin_create(sb, &fd, &e) == 0)
+		return;
+	sandbox_set_fail(sb, &e);
+	link_free(sb->link);
+	sb->link = NULL;
+	sb->shim = SANDBOX_SHIM_LEAVING;
+	teardown_await(sb, 0);
+}
+
+struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec *spec,
+			       bool keep_failed, sandbox_done_fn *fn, void *arg, struct err *e)
+{
+	struct sandbox *sb = sandbox_new(d, tenant, spec->id, spec, e);
+	if (!sb)
+		return NULL;
+	sb->shim = SANDBOX_SHIM_STARTING;
+	sb->created_real_us = clock_real_us();
+	sb->asked_us = clock_us();
+	sb->keep_failed = keep_failed;
+	struct msg_start start = {0};
+	str_copy(start.key, sizeof(start.key), sb->key);
+	if (link_request_start(spawner_link(d->spawner), &start, MSG_STARTED,
+			       daemon_deadline(d, POLICY_DEADLINE_CREATE), on_started, sb, e) < 0) {
+		sandbox_free(sb);
+		return NULL;
+	}
+	sb->op = SANDBOX_OP_CREATE;
+	sb->op_waiter = (struct sandbox_waiter){.fn = fn, .arg = arg};
+	sandbox_step(sb, STATE_ASK_CREATE, "create was asked for", NULL);
+	return sb;
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "spawner.h"
+
+#include "daemon.h"
+#include "log.h"
+#include "teardown.h"
+#include "util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define FIRST_LOCK_FD	5
+#define TARGET_COUNT	(FIRST_LOCK_FD + HOST_LOCK_COUNT)
+#define HELLO_MARGIN_MS 5000 /* beyond the VMM's --version deadline: the spawner's own set-up */
+
+struct spawner {
+	struct daemon *d;
+	struct link *link;
+	pid_t pid;
+	void (*ready)(struct daemon *d, const struct err *why);
+};
+
+/* The few variables that a child may see: sanitizer options of a test build, and the journal. */
+static void make_environment(char *env[], size_t max)
+{
+	static const char *const passed[] = {
+		"ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=", "JOURNAL_STREAM="};
+	size_t n = 0;
+	for (char **v = environ; *v && n < max - 1; v++)
+		for (size_t i = 0; i < ARRAY_SIZE(passed); i++)
+			if (strncmp(*v, passed[i], strlen(passed[i])) == 0 && n < max - 1)
+				env[n++] = *v;
+	env[n] = NULL;
+}
+
+/* In the child: puts descriptors in their places and becomes the spawner. Never returns. */
+static void become_spawner(int source[TARGET_COUNT], int shim_fd)
+{
+	char *argv[] = {"cloister-shim", "spawn", NULL};
+	char *env[8];
+	sigset_t none;
+	/* First out of the way of the targets, then into place; dup2(2) clears CLOEXEC. */
+	shim_fd = fcntl(shim_fd, F_DUPFD_CLOEXEC, TARGET_COUNT);
+	for (int i = 0; i < TARGET_COUNT; i++)
+		source[i] = fcntl(source[i], F_DUPFD_CLOEXEC, TARGET_COUNT);
+	for (int i = 0; i < TARGET_COUNT; i++)
+		if (source[i] < 0 || dup2(source[i], i) < 0)
+			_exit(126);
+	syscall(SYS_close_range, TARGET_COUNT, ~0u, CLOSE_RANGE_CLOEXEC);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	make_environment(env, ARRAY_SIZE(env));
+	fexecve(shim_fd, argv, env);
+	_exit(127);
+}
+
+int spawner_start(const struct host *h, int shim_fd, int policy_fd, pid_t *pid, int *link_fd,
+		  struct err *e)
+{
+	int pair[2];
+	CLEANUP_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		return err_errno(e, errno, "open /dev/null");
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_errno(e, errno, "make the spawner's socketpair");
+	int source[TARGET_COUNT] = {null, STDERR_FILENO, STDERR_FILENO, pair[1], policy_fd};
+	for (int i = 0; i < HOST_LOCK_COUNT; i++)
+		source[FIRST_LOCK_FD + i] = h->locks[i] >= 0 ? h->locks[i] : null;
+	*pid = fork();
+	if (*pid == 0)
+		become_spawner(source, shim_fd);
+	fd_close(&pair[1]);
+	if (*pid < 0) {
+		err_errno(e, errno, "fork the spawner");
+		fd_close(&pair[0]);
+		return -1;
+	}
+	*link_fd = pair[0];
+	return 0;
+}
+
+static void on_record(void *arg, struct msg *m)
+{
+	struct spawner *s = arg;
+	struct msg_gone gone;
+	struct err e;
+	if (msg_read_gone(m, &gone, &e) < 0) {
+		spawner_fail(s, &e);
+		return;
+	}
+	struct sandbox *sb = registry_find(&s->d->registry, gone.key);
+	if (sb) {
+		teardown_gone(sb, &gone);
+		return;
+	}
+	log_info("%s: its shim, which had no record here, has gone%s%s", gone.key,
+		 gone.clear ? "" : " and left ", gone.clear ? "" : gone.detail);
+	registry_unreport(&s->d->registry, gone.key);
+}
+
+static void on_closed(void *arg, const struct err *why)
+{
+	struct spawner *s = arg;
+	if (s->d->stopping)
+		return;
+	log_error("the spawner is gone (%s): cloisterd ends, the VMs run on; start it again",
+		  why->text);
+	daemon_stop(s->d, 1);
+}
+
+static const struct link_user spawner_user = {.record = on_record, .closed = on_closed};
+
+static void on_host(void *arg, struct msg *m, const struct err *why)
+{
+	struct spawner *s = arg;
+	struct err e;
+	if (!why && msg_read_host(m, &s->d->vmm, &e) < 0)
+		why = &e;
+	s->ready(s->d, why);
+}
+
+struct spawner *spawner_open(struct daemon *d, int link_fd, pid_t pid,
+			     void (*ready)(struct daemon *d, const struct err *why), struct err *e)
+{
+	struct msg_hello hello = {.build = CLOISTER_VERSION};
+	struct spawner *s = calloc(1, sizeof(*s));
+	if (!s) {
+		fd_close(&link_fd);
+		err_errno(e, ENOMEM, "spawner");
+		return NULL;
+	}
+	*s = (struct spawner){.d = d, .pid = pid, .ready = ready};
+	s->link = link_open(d->base, link_fd, "spawner", &spawner_user, s, e);
+	if (s->link &&
+	    link_request_hello(s->link, &hello, MSG_HOST,
+			       daemon_deadline(d, POLICY_DEADLINE_VERSION) + HELLO_MARGIN_MS,
+			       on_host, s, e) == 0)
+		return s;
+	spawner_close(s);
+	return NULL;
+}
+
+void spawner_close(struct spawner *s)
+{
+	if (!s)
+		return;
+	link_free(s->link);
+	free(s);
+}
+
+struct link *spawner_link(struct spawner *s)
+{
+	return s->link;
+}
+
+void spawner_fail(struct spawner *s, const struct err *why)
+{
+	log_error("spawner: %s", why->text);
+	link_fail(s->link, why);
+}
+
+static void on_removed(void *arg, struct msg *m, const struct err *why)
+{
+	(void)arg;
+	(void)m;
+	if (why)
+		log_warning("a stale socket was not removed: %s", why->text);
+}
+
+void spawner_remove_socket(struct spawner *s, const char *key)
+{
+	struct msg_remove ask = {.kind = MSG_REMOVE_SOCKET};
+	struct err e;
+	str_copy(ask.key, sizeof(ask.key), key);
+	if (link_request_remove(s->link, &ask, MSG_DONE,
+				daemon_deadline(s->d, POLICY_DEADLINE_DESTROY), on_removed, NULL,
+				&e) < 0)
+		log_warning("a stale socket was not removed: %s", e.text);
+}

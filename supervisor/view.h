@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Records as the API shows them (API.md section 3). The caller frees what these give; NULL: no
+ * memory. */
+#ifndef SUPERVISOR_VIEW_H
+#define SUPERVISOR_VIEW_H
+
+#include "sandbox.h"
+
+#include <cjson/cJSON.h>
+
+cJSON *view_sandbox(const struct sandbox *sb);
+
+/* The "exit" object. */
+cJSON *view_exit(const struct msg_exit *x);
+
+#endif

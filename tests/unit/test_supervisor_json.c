@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+/* supervisor/json and supervisor/spec: what clients send, field by field. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "json.h"
+#include "spec.h"
+
+static void refuse_text(const char *text, size_t length, const char *part)
+{
+	struct err e = {0};
+	cJSON *value = json_parse_object(text, length, &e);
+	if (value || !strstr(e.text, part))
+		fail_msg("%s: \"%s\" is not in \"%s\"", text, part, e.text);
+	assert_int_equal(e.kind, ERR_INVALID);
+}
+
+static void test_strict(void **unused)
+{
+	static const char *const cases[][2] = {
+		{"", "empty"},
+		{"{", "byte 1"},
+		{"[]", "must be a JSON object"},
+		{"12", "must be a JSON object"},
+		{"{} {}", "byte 3"},
+		{"{\"a\":1,\"b\":{\"c\":1,\"c\":2}}", "\"c\" is there twice"},
+		{"{\"a\":1.0}", "not whole"},
+		{"{\"a\":1e2}", "not whole"},
+		{"{\"a\":01}", "malformed number"},
+		{"{\"a\":-}", "malformed number"},
+		{"{\"a\":\"\\u0000\"}", "u0000"},
+		{"{\"a\":\"\x01\"}", "control byte"},
+		{"{\"a\":\"\xc0\x80\"}", "UTF-8"},
+		{"{\"a\":\"\xed\xa0\x80\"}", "UTF-8"},
+		{"{\"a\":\"\xf4\x90\x80\x80\"}", "UTF-8"},
+		{"{\"a\":\"\xe2\x82\"}", "UTF-8"},
+		{"{\"a\":\"b}", "without its end"},
+		{"{\"a\":\"b\\", "without its end"},
+		{"\xef\xbb\xbf{}", "no place"},
+		{"{'a':1}", "no place"},
+		{"{\"a\":NaN}", "no place"},
+		{"{\x0c}", "no place"},
+	};
+	(void)unused;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		refuse_text(cases[i][0], strlen(cases[i][0]), cases[i][1]);
+	refuse_text("{\"a\":\"\0\"}", 9, "control byte");
+	refuse_text("{}\0", 3, "no place");
+}
+
+static void test_many_members_and_depth(void **unused)
+{
+	char text[8192] = "{";
+	size_t n = 1;
+	(void)unused;
+	for (int i = 0; i < JSON_MEMBERS_MAX + 1; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s\"k%d\":1", i ? "," : "", i);
+	snprintf(text + n, sizeof(text) - n, "}");
+	refuse_text(text, strlen(text), "more than 64 members");
+	n = (size_t)snprintf(text, sizeof(text), "{\"a\":");
+	memset(text + n, '[', 4000);
+	refuse_text(text, n + 4000, "not JSON");
+}
+
+static void test_accepted(void **unused)
+{
+	static const char *const cases[] = {
+		"{}",
+		" {\t\"a\" : [ ] }\r\n",
+		"{\"a\":\"\\\\u0000 \\\" \xe2\x82\xac \xf0\x9f\x98\x80\"}",
+		"{\"a\":-5,\"b\":0,\"c\":null,\"A\":true}",
+	};
+	struct err e;
+	(void)unused;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		/* No end behind the text: nothing may be read beyond it. */
+		size_t length = strlen(cases[i]);
+		char *exact = malloc(length);
+		memcpy(exact, cases[i], length);
+		cJSON *value = json_parse_object(exact, length, &e);
+		assert_non_null(value);
+		cJSON_Delete(value);
+		free(exact);
+	}
+}
+
+static struct spec *spec_of(const char *text, struct err *e)
+{
+	cJSON *body = json_parse_object(text, strlen(text), e);
+	assert_non_null(body);
+	struct spec *s = spec_from_json(body, e);
+	cJSON_Delete(body);
+	return s;
+}
+
+static void test_spec(void **unused)
+{
+	struct err e;
+	struct msg_create m;
+	(void)unused;
+	struct spec *s = spec_of("{\"kernel\":\"k\"}", &e);
+	assert_non_null(s);
+	assert_int_equal(s->vcpus, 1);
+	assert_int_equal(s->memory_mib, 256);
+	assert_true(s->balloon);
+	assert_string_equal(s->cmdline, "");
+	assert_null(s->labels);
+	spec_free(s);
+	s = spec_of(
+		"{\"id\":\"i\",\"kernel\":\"k\",\"initramfs\":\"r\",\"cmdline\":\"a b\","
+		"\"vcpus\":254,\"memory_mib\":16,\"balloon\":false,\"disks\":[],\"vsock\":false,"
+		"\"network\":null,\"memory_restore\":\"auto\",\"labels\":{\"a\":\"1=2\"}}",
+		&e);
+	assert_non_null(s);
+	assert_true(spec_has_label(s, "a=1=2"));
+	assert_false(spec_has_label(s, "a=1"));
+	assert_false(spec_has_label(s, "b=1"));
+	spec_to_msg(s, &m);
+	assert_true(msg_write_create(&m, &e) > 0);
+	struct spec *again = spec_from_msg(&m, &e);
+	assert_string_equal(again->kernel, "k");
+	assert_string_equal(again->initramfs, "r");
+	assert_string_equal(again->cmdline, "a b");
+	assert_int_equal(again->vcpus, 254);
+	assert_false(again->balloon);
+	spec_free(again);
+	spec_free(s);
+}
+
+static void test_spec_faults(void **unused)
+{
+	static const char *const cases[][2] = {
+		{"{}", "kernel: missing"},
+		{"{\"kernel\":5}", "kernel: 5 is not allowed"},
+		{"{\"kernel\":\"a..b\"}", "kernel: \"a..b\""},
+		{"{\"kernel\":\"k\",\"id\":\"\"}", "id: \"\" is not allowed"},
+		{"{\"kernel\":\"k\",\"id\":\"a/b\"}", "id: "},
+		{"{\"kernel\":\"k\",\"initramfs\":true}", "initramfs: true"},
+		{"{\"kernel\":\"k\",\"cmdline\":\"a\\nb\"}", "cmdline: \"a?b\""},
+		{"{\"kernel\":\"k\",\"vcpus\":255}", "vcpus: 255 is not allowed; must be a whole "
+						     "number of 1 to 254"},
+		{"{\"kernel\":\"k\",\"vcpus\":-1}", "vcpus: -1"},
+		{"{\"kernel\":\"k\",\"memory_mib\":4194305}", "memory_mib: 4194305"},
+		{"{\"kernel\":\"k\",\"memory_mib\":99999999999999999999}", "memory_mib: "},
+		{"{\"kernel\":\"k\",\"balloon\":1}", "balloon: 1"},
+		{"{\"kernel\":\"k\",\"labels\":[]}", "labels: an array"},
+		{"{\"kernel\":\"k\",\"labels\":{\"a\":1}}", "labels: a: 1"},
+		{"{\"kernel\":\"k\",\"labels\":{\"A\":\"1\"}}", "labels: the key \"A\""},
+		{"{\"kernel\":\"k\",\"disks\":[1]}", "disks: an array is not supported"},
+		{"{\"kernel\":\"k\",\"vsock\":true}", "vsock: true is not supported"},
+		{"{\"kernel\":\"k\",\"template\":\"t\"}", "template: \"t\" is not supported"},
+		{"{\"kernel\":\"k\",\"ttl_s\":5}", "ttl_s: 5 is not supported"},
+		{"{\"kernel\":\"k\",\"memory_restore\":\"map\"}", "memory_restore: \"map\""},
+		{"{\"kernel\":\"k\",\"Vcpus\":5}", "unknown field \"Vcpus\""},
+	};
+	struct err e;
+	(void)unused;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct spec *s = spec_of(cases[i][0], &e);
+		if (s || !strstr(e.text, cases[i][1]))
+			fail_msg("%s: \"%s\" is not in \"%s\"", cases[i][0], cases[i][1], e.text);
+	}
+}
+
+static void test_ids(void **unused)
+{
+	char a[NAME_SIZE], b[NAME_SIZE];
+	(void)unused;
+	spec_make_id(a);
+	spec_make_id(b);
+	assert_true(name_is_valid(a));
+	assert_int_equal(strlen(a), 13);
+	assert_string_not_equal(a, b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_strict),	    cmocka_unit_test(test_many_members_and_depth),
+		cmocka_unit_test(test_accepted),    cmocka_unit_test(test_spec),
+		cmocka_unit_test(test_spec_faults), cmocka_unit_test(test_ids),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
