@@ -40,7 +40,7 @@ all: programs
 
 include common/rules.mk
 include $(wildcard supervisor/rules.mk supervisor/cli/rules.mk shim/rules.mk)
-include $(wildcard tests/rules.mk tests/standin/rules.mk tests/guest/rules.mk)
+include $(wildcard tests/*/rules.mk)
 
 .PHONY: programs test-programs
 programs: $(PROGRAMS)
@@ -52,6 +52,84 @@ $(B)/%.o: %.c
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# ------------------------------------------------------------------ for people
+
+.PHONY: help
+help:
+	@echo "all        cloisterd, cloister-shim, cloister (in $(B)/)"
+	@echo "check      every test once, in under 10 minutes; installs what is missing (as root)"
+	@echo "demo       a sandbox from start to end, narrated; installs what is missing (as root)"
+	@echo "soak       the long things: second compiler, random operations, many restarts"
+	@echo "bench      times and memory beside a floor, from one run"
+	@echo "unit       the unit tests (SAN=1: under ASan+UBSan)"
+	@echo "install    to DESTDIR and PREFIX ($(PREFIX))"
+	@echo "lint       formatting, man pages, shell scripts"
+	@echo "format     clang-format over all sources"
+	@echo "clean, distclean"
+
+.PHONY: setup
+setup:
+	@tests/setup.sh
+
+.PHONY: check
+check: setup
+	@tests/check.sh
+
+.PHONY: demo
+demo: setup
+	@$(MAKE) -s -j2 all test-programs
+	@/usr/bin/python3 tests/demo/demo.py
+
+.PHONY: bench
+bench: setup
+	@$(MAKE) -s -j2 all test-programs
+	@/usr/bin/python3 tests/bench/run.py $(BENCH_ARGS)
+
+.PHONY: soak
+soak:
+	@tests/setup.sh clang
+	@tests/soak.sh
+
+SOURCES := $(shell find common supervisor shim tests -name '*.c' -o -name '*.h')
+
+.PHONY: format lint
+format:
+	clang-format -i $(SOURCES)
+lint:
+	@tests/setup.sh clang
+	clang-format --dry-run -Werror $(SOURCES)
+	for page in contrib/man/*; do mandoc -Tlint -Wwarning $$page || exit 1; done
+	for script in tests/*.sh .ci/run; do sh -n $$script || exit 1; done
+	/usr/bin/python3 -m compileall -q tests
+
+# ------------------------------------------------------------------ install
+
+INSTALL ?= install
+SBINDIR := $(PREFIX)/sbin
+BINDIR  := $(PREFIX)/bin
+SHARE   := $(PREFIX)/share
+
+# cloisterd looks for its shim in ../libexec/cloister beside itself.
+.PHONY: install
+install: all
+	$(INSTALL) -D -m 755 $(B)/cloisterd $(DESTDIR)$(SBINDIR)/cloisterd
+	$(INSTALL) -D -m 755 $(B)/cloister-shim $(DESTDIR)$(PREFIX)/libexec/cloister/cloister-shim
+	$(INSTALL) -D -m 755 $(B)/cloister $(DESTDIR)$(BINDIR)/cloister
+	for page in contrib/man/*; do \
+		$(INSTALL) -D -m 644 $$page \
+			$(DESTDIR)$(SHARE)/man/man$${page##*.}/$${page##*/} || exit 1; done
+	$(INSTALL) -D -m 644 contrib/completions/cloister.bash \
+		$(DESTDIR)$(SHARE)/bash-completion/completions/cloister
+	$(INSTALL) -D -m 644 contrib/sysusers.d/cloister.conf \
+		$(DESTDIR)$(PREFIX)/lib/sysusers.d/cloister.conf
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|@SBINDIR@|$(SBINDIR)|' contrib/cloisterd.service \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/system/cloisterd.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/cloisterd.service
+	$(INSTALL) -D -m 644 contrib/openapi.yaml $(DESTDIR)$(SHARE)/cloister/openapi.yaml
+	$(INSTALL) -D -m 644 contrib/examples/cloisterd.conf \
+		$(DESTDIR)$(SHARE)/cloister/cloisterd.conf.example
 
 .PHONY: clean distclean
 clean:

@@ -1,0 +1,67 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# make check: every test case once; unit and stand-in tests under ASan+UBSan as well. Goes on after a
+# failure, so that one run tells all, and prints at the end what failed and what was left out.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+failed=""
+left_out=""
+python=/usr/bin/python3
+pytest="$python -m pytest -q -p no:cacheprovider"
+started=$(date +%s)
+
+step() { # name, command...
+    name=$1
+    shift
+    printf '\n== %s\n' "$name"
+    before=$(date +%s)
+    "$@" </dev/null || failed="$failed
+  $name"
+    printf -- '-- %s: %s s\n' "$name" "$(($(date +%s) - before))"
+}
+
+skip() { # what, why
+    left_out="$left_out
+  $1: $2"
+}
+
+must() { # is the word in CLOISTER_MUST?
+    case ",${CLOISTER_MUST-}," in *",$1,"*) return 0 ;; *) return 1 ;; esac
+}
+
+lack() { # word of CLOISTER_MUST, what, why
+    if must "$1"; then
+        failed="$failed
+  $2: CLOISTER_MUST asks for $1, but $3"
+    else
+        skip "$2" "$3"
+    fi
+}
+
+step "build" make -s -j2 all test-programs || exit 1
+[ -z "$failed" ] || { echo "the build failed"; exit 1; }
+step "build with ASan+UBSan" make -s -j2 SAN=1 OPT=-O1 all test-programs
+step "unit tests" make -s unit
+step "unit tests, ASan+UBSan" make -s SAN=1 OPT=-O1 unit
+step "the stand-in against its model" $pytest tests/standin
+if [ "$(id -u)" = 0 ]; then
+    step "system tests, stand-in and real Cloud Hypervisor" $pytest tests/system
+    step "system tests, stand-in, ASan+UBSan" \
+        env CLOISTER_BUILD=build/san $pytest tests/system -k standin
+else
+    lack root "system tests" "not run as root"
+fi
+command -v cloud-hypervisor >/dev/null || lack ch "real Cloud Hypervisor" "it is not on PATH"
+[ -w /dev/kvm ] || lack kvm "real Cloud Hypervisor" "/dev/kvm is not usable"
+[ -n "${CLOISTER_LINUX_GUEST-}" ] ||
+    lack linux "the Linux guest" "CLOISTER_LINUX_GUEST names no directory"
+skip "clang, the random soak, repeated restarts" "they are in make soak"
+
+printf '\nmake check took %s s\n' "$(($(date +%s) - started))"
+[ -z "$left_out" ] || printf 'left out:%s\n' "$left_out"
+if [ -n "$failed" ]; then
+    printf 'FAILED:%s\n' "$failed"
+    exit 1
+fi
+echo "all passed"
