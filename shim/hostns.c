@@ -166,10 +166,14 @@ static int bind_host(int root_fd, const struct policy *policy, struct err *e)
 		return -1;
 	if (bind_devices(root_fd, e) < 0 || bind_proc(root_fd, e) < 0)
 		return -1;
-	/* The administrator may have mounted something below them (images, templates). */
-	if (bind_same(root_fd, policy->state_dir, true, 0, e) < 0 ||
-	    bind_same(root_fd, policy->run_dir, true, 0, e) < 0)
-		return -1;
+	/*
+	 * The administrator may have mounted something below them (images, templates). Missing ones
+	 * are for who opens them to say; `check` runs before they are made.
+	 */
+	const char *const own[] = {policy->state_dir, policy->run_dir};
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		if (access(own[i], F_OK) == 0 && bind_same(root_fd, own[i], true, 0, e) < 0)
+			return -1;
 	if (policy->cgroup_mount[0] == '\0')
 		return 0;
 	return bind_same(root_fd, policy->cgroup_mount, false, MNT_DATA_RW, e);

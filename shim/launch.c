@@ -210,11 +210,14 @@ static int start(struct child *c, int report_w, int death_r, struct launch_vmm *
 	return result;
 }
 
-/* What has ended already (`--version` is quick) has no namespaces to read, and does no harm. */
-static bool has_ended(const struct launch_vmm *vmm)
+/*
+ * What has ended already (`--version` is quick) has no namespaces to read, and does no harm. They go
+ * a little before the pidfd tells the end, hence the wait.
+ */
+static bool has_ended(const struct launch_vmm *vmm, const struct err *e)
 {
 	struct pollfd p = {.fd = vmm->pidfd, .events = POLLIN};
-	return poll(&p, 1, 0) == 1;
+	return (e->errnum == ENOENT || e->errnum == ESRCH) && poll(&p, 1, 1000) == 1;
 }
 
 int launch_vmm(const struct launch *launch, struct launch_vmm *vmm, struct err *e)
@@ -238,7 +241,7 @@ int launch_vmm(const struct launch *launch, struct launch_vmm *vmm, struct err *
 	fd_close(&report_w);
 	if (await_exec(report_r, launch->deadline_us, e) < 0 ||
 	    (confine_check_namespaces(launch->proc_fd, vmm->pid, launch->host, e) < 0 &&
-	     !has_ended(vmm))) {
+	     !has_ended(vmm, e))) {
 		launch_kill(vmm, 1000);
 		return -1;
 	}

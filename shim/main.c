@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* cloister-shim: `spawn`, `probe` and `KEY UID` are cloisterd's and the spawner's to start. */
+/* cloister-shim: `spawn`, `probe`, `check` and `KEY UID` are cloisterd's and the spawner's to
+ * start. */
 #include "log.h"
 #include "name.h"
 #include "probe.h"
@@ -44,6 +45,8 @@ int main(int argc, char **argv)
 	log_open("cloister-shim", LOG_LEVEL_INFO);
 	if (argc == 2 && strcmp(argv[1], "probe") == 0)
 		return probe_run();
+	if (argc == 2 && strcmp(argv[1], "check") == 0)
+		return probe_check();
 	if (argc == 3)
 		return run_shim(argv[1], argv[2]);
 	return usage();

@@ -4,6 +4,7 @@
 #include "caps.h"
 #include "confine.h"
 #include "file.h"
+#include "hostns.h"
 #include "jail.h"
 #include "launch.h"
 #include "log.h"
@@ -16,6 +17,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -142,7 +144,7 @@ static int probe(const struct policy *policy, struct probe_report *report, struc
 	return result < 0 ? err_prefix(e, "ask %s for its version", policy->vmm_binary) : 0;
 }
 
-int probe_run(void)
+static int run(bool alone)
 {
 	struct probe_report report = {0};
 	struct err e = {0};
@@ -152,9 +154,20 @@ int probe_run(void)
 		log_error("%s", e.text);
 		return 1;
 	}
-	if (probe(policy, &report, &e) < 0) {
+	if ((alone && hostns_enter(policy, &e) < 0) || probe(policy, &report, &e) < 0) {
 		report = (struct probe_report){.err = e};
 		str_clean(report.err.text);
 	}
 	return write(PROBE_REPORT_FD, &report, sizeof(report)) == (ssize_t)sizeof(report) ? 0 : 1;
+}
+
+int probe_run(void)
+{
+	return run(false);
+}
+
+int probe_check(void)
+{
+	umask(022);
+	return run(true);
 }

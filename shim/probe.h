@@ -20,6 +20,12 @@ struct probe_report {
 #define PROBE_POLICY_FD 4
 
 /*
+ * `cloister-shim check`, for `cloisterd --check`: the probe where there is no spawner, in a
+ * spawner's mount namespace of its own. Returns the process's exit status.
+ */
+int probe_check(void);
+
+/*
  * Runs the probe: jail, `VMM --version`, drop, and only then reads what the VMM printed. Returns
  * the process's exit status. The uid is the last one of the policy's range, kept for this.
  */

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -329,6 +330,17 @@ static int open_loop(struct spawner *s, struct err *e)
 	return 0;
 }
 
+/* Two descriptors for each shim: as many as the administrator lets us have. */
+static void raise_fd_limit(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warning("the limit of open files stays low: %s", strerrordesc_np(errno));
+}
+
 static int prepare(struct spawner *s, struct err *e)
 {
 	*s = (struct spawner){
@@ -342,6 +354,7 @@ static int prepare(struct spawner *s, struct err *e)
 		return err_errno(e, errno, "close descriptors on exec");
 	signal(SIGPIPE, SIG_IGN);
 	umask(022);
+	raise_fd_limit();
 	s->policy = policy_map(SPAWNER_POLICY_FD, e);
 	if (!s->policy)
 		return -1;

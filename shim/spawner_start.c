@@ -57,7 +57,8 @@ static void pick_env(char *env[4])
 
 /*
  * Executes this program with fds[] as 3, 4, ... and nothing else open but the standard three: all
- * of ours are closed by the exec, and the exec itself goes through one of them. A shim outlives us, so it gets no terminal or journal of ours, but for a sanitizer's reports.
+ * of ours are closed by the exec, and the exec itself goes through one of them. A shim outlives us,
+ * so it gets no terminal or journal of ours, but for a sanitizer's reports.
  */
 static pid_t run(const struct spawner_start *s, char *const argv[], const int fds[CHILD_FDS],
 		 struct err *e)

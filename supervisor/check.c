@@ -5,6 +5,7 @@
 #include "host.h"
 #include "host_cgroup.h"
 #include "util.h"
+#include "vmm_version.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +51,22 @@ static void check_binary(const struct policy *p)
 		return;
 	}
 	say(ERROR, "VMM binary: %s", e.text);
+}
+
+/* Runs the VMM's --version in a jail, as the spawner will: this tries most of the jail, too. */
+static void check_version(const struct policy *p)
+{
+	char version[64];
+	uint32_t major, minor;
+	struct err e;
+	if (vmm_version_probe(p, version, sizeof(version), &major, &minor, &e) < 0 ||
+	    vmm_version_check(version, major, minor, &e) < 0)
+		say(ERROR, "%s", e.text);
+	else if (!vmm_version_has_ondemand(major))
+		say(WARNING, "Cloud Hypervisor %s: memory cannot be restored on demand (needs 53)",
+		    version);
+	else
+		say(OK, "Cloud Hypervisor %s", version);
 }
 
 static void check_device(const char *path, const char *use, enum grade grade)
@@ -131,5 +148,6 @@ int check_host(struct config *c)
 	check_device("/dev/userfaultfd", "memory cannot be restored on demand", WARNING);
 	check_cgroup(p);
 	check_shim();
+	check_version(p);
 	return errors ? 1 : 0;
 }

@@ -10,6 +10,7 @@
 #include "transcript.h"
 #include "util.h"
 #include "view.h"
+#include "vmm_version.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -127,7 +128,7 @@ void control_sandbox_info(struct control_request *r)
 	cJSON_AddStringToObject(o, "api", "v1");
 	cJSON *vmm = cJSON_AddObjectToObject(o, "vmm");
 	cJSON_AddStringToObject(vmm, "version", d->vmm.vmm_version);
-	cJSON_AddBoolToObject(vmm, "ondemand", d->vmm.vmm_major >= 53);
+	cJSON_AddBoolToObject(vmm, "ondemand", vmm_version_has_ondemand(d->vmm.vmm_major));
 	cJSON *count = cJSON_AddObjectToObject(o, "sandboxes");
 	cJSON_AddNumberToObject(count, "count", (double)d->registry.count);
 	cJSON_AddNumberToObject(count, "max", d->config.policy.max_sandboxes);

@@ -10,6 +10,7 @@
 #include "sandbox.h"
 #include "spawner.h"
 #include "util.h"
+#include "vmm_version.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -139,30 +140,23 @@ static void on_adopted(struct daemon *d)
 	notify_send("READY=1");
 }
 
-/* 52 is the first good release; 51.2 carries the same fix. */
-static int check_vmm_version(const struct msg_host *h, struct err *e)
-{
-	bool fixed = h->vmm_major >= 52 || (h->vmm_major == 51 && h->vmm_minor >= 2);
-	if (!fixed)
-		return err_set(e, ERR_VERSION, 0,
-			       "Cloud Hypervisor %s lets a guest break out of it (CVE-2026-45782, "
-			       "GHSA-f47p-p25q-83rh): install 51.2, 52 or later",
-			       h->vmm_version);
-	if (h->vmm_major < 53)
-		log_notice("Cloud Hypervisor %s: memory cannot be restored on demand (needs 53)",
-			   h->vmm_version);
-	return 0;
-}
-
 static void on_spawner_ready(struct daemon *d, const struct err *why)
 {
+	const struct msg_host *vmm = &d->vmm;
 	struct err e;
-	if (why)
+	if (why) {
 		log_error("spawner: %s", why->text);
-	else if (check_vmm_version(&d->vmm, &e) < 0 || adopt_all(d, on_adopted, &e) < 0)
+	} else if (vmm_version_check(vmm->vmm_version, vmm->vmm_major, vmm->vmm_minor, &e) < 0) {
 		log_error("%s", e.text);
-	else
-		return;
+	} else {
+		if (!vmm_version_has_ondemand(vmm->vmm_major))
+			log_notice("Cloud Hypervisor %s: memory cannot be restored on demand "
+				   "(needs 53)",
+				   vmm->vmm_version);
+		if (adopt_all(d, on_adopted, &e) == 0)
+			return;
+		log_error("%s", e.text);
+	}
 	daemon_stop(d, 1);
 }
 
@@ -224,7 +218,7 @@ static int start_as_root(struct daemon *d, int *link_fd, pid_t *spawner, struct 
 		return -1;
 	CLEANUP_FD int policy = policy_seal(p, e);
 	if (policy < 0 || host_bind_control(&d->host, p, e) < 0 ||
-	    spawner_start(&d->host, shim, policy, spawner, link_fd, e) < 0)
+	    spawner_exec(&d->host, "spawn", shim, policy, spawner, link_fd, e) < 0)
 		return -1;
 	/* After the fork: the spawner keeps the limits that root gave. */
 	raise_fd_limit();

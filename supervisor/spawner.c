@@ -41,9 +41,9 @@ static void make_environment(char *env[], size_t max)
 }
 
 /* In the child: puts descriptors in their places and becomes the spawner. Never returns. */
-static void become_spawner(int source[TARGET_COUNT], int shim_fd)
+static void become_spawner(int source[TARGET_COUNT], int shim_fd, char *role)
 {
-	char *argv[] = {"cloister-shim", "spawn", NULL};
+	char *argv[] = {"cloister-shim", role, NULL};
 	char *env[8];
 	sigset_t none;
 	/* First out of the way of the targets, then into place; dup2(2) clears CLOEXEC. */
@@ -62,8 +62,8 @@ static void become_spawner(int source[TARGET_COUNT], int shim_fd)
 	_exit(127);
 }
 
-int spawner_start(const struct host *h, int shim_fd, int policy_fd, pid_t *pid, int *link_fd,
-		  struct err *e)
+int spawner_exec(const struct host *h, const char *role, int shim_fd, int policy_fd, pid_t *pid,
+		 int *link_fd, struct err *e)
 {
 	int pair[2];
 	CLEANUP_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -76,7 +76,7 @@ int spawner_start(const struct host *h, int shim_fd, int policy_fd, pid_t *pid, 
 		source[FIRST_LOCK_FD + i] = h->locks[i] >= 0 ? h->locks[i] : null;
 	*pid = fork();
 	if (*pid == 0)
-		become_spawner(source, shim_fd);
+		become_spawner(source, shim_fd, (char *)(uintptr_t)role);
 	fd_close(&pair[1]);
 	if (*pid < 0) {
 		err_errno(e, errno, "fork the spawner");

@@ -12,11 +12,11 @@ struct host;
 struct spawner;
 
 /*
- * Starts shim_fd (fexecve(3)) with the descriptors that the spawner expects: 3 its end of the
- * link, 4 the policy, 5 to 8 the locks. Gives its pid and our end of the link. As root.
+ * Starts shim_fd (fexecve(3)) in a role ("spawn", or "check") with the descriptors that it expects:
+ * 3 its end of the link, 4 the policy, 5 to 8 the locks. Gives its pid and our end. As root.
  */
-int spawner_start(const struct host *h, int shim_fd, int policy_fd, pid_t *pid, int *link_fd,
-		  struct err *e);
+int spawner_exec(const struct host *h, const char *role, int shim_fd, int policy_fd, pid_t *pid,
+		 int *link_fd, struct err *e);
 
 /* Takes the link over. ready() is called once HOST came, or with why it did not. */
 struct spawner *spawner_open(struct daemon *d, int link_fd, pid_t pid,

@@ -226,8 +226,8 @@ uid_count = 512
         """Starts cloisterd and waits for READY=1; an exit before that is an AssertionError."""
         self.daemon = self.spawn(binary, log_level)
         wait_for(lambda: self.ready() or self.daemon.poll() is not None, timeout,
-                 f"READY=1; log: {self.log()}")
-        assert self.daemon.poll() is None, f"cloisterd ended: {self.log()}"
+                 f"READY=1; log: {self.log_tail()}")
+        assert self.daemon.poll() is None, f"cloisterd ended: {self.log_tail()}"
         if not self.kernels():
             self.add_image("kernels", "tiny", GUEST)
         return self
@@ -260,6 +260,9 @@ uid_count = 512
     def log(self):
         with open(self.log_path, errors="replace") as f:
             return f.read()
+
+    def log_tail(self):
+        return "...\n" + self.log()[-3000:]
 
     def stop(self, sig=signal.SIGTERM, timeout=10):
         """Ends cloisterd and waits until its spawner has gone too; gives the exit status."""

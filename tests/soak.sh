@@ -1,0 +1,19 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# make soak: what takes too long for make check. Run before an issue is resolved.
+set -eu
+cd "$(dirname "$0")/.."
+python=/usr/bin/python3
+
+echo "== build, unit tests and stand-in tests with clang"
+make -s -j2 all test-programs
+make -s -j2 CC=clang B=build/clang all test-programs
+make -s CC=clang B=build/clang unit
+CLOISTER_BUILD=build/clang $python -m pytest -q -p no:cacheprovider tests/system -k standin
+
+echo "== random operations"
+$python tests/soak/soak.py --operations "${SOAK_OPERATIONS:-1000}"
+make -s -j2 SAN=1 OPT=-O1 all
+CLOISTER_BUILD=build/san $python tests/soak/soak.py --operations "${SOAK_OPERATIONS:-1000}"
+
+echo "soak: all passed"

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every test_X.c is one cmocka program, build/tests/unit/test_X. `make unit` runs them all, also
+# after a failure, and fails at the end if one failed; `make SAN=1 unit` does so under ASan+UBSan.
+UNIT_TEST_SOURCES := $(wildcard tests/unit/test_*.c)
+UNIT_TESTS += $(UNIT_TEST_SOURCES:%.c=$(B)/%)
+UNIT_DEADLINE_S ?= 60
+
+# -O2 hides from the sanitizers what the optimizer has folded away.
+ifeq ($(SAN)$(origin OPT),1file)
+OPT := -O1
+endif
+
+# supervisor/ and shim/ are two programs: no test links both, so that no name can clash.
+UNIT_SUPERVISOR_TESTS := $(filter $(B)/tests/unit/test_supervisor_%,$(UNIT_TESTS))
+$(UNIT_SUPERVISOR_TESTS): $(B)/%: $(B)/%.o $(B)/libsupervisor.a $(B)/libcommon.a
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(SUPERVISOR_LIBS) -lcmocka -o $@
+
+$(filter-out $(UNIT_SUPERVISOR_TESTS),$(UNIT_TESTS)): $(B)/%: $(B)/%.o $(B)/libshim.a $(B)/libcommon.a
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -lcjson -lcap-ng -lcmocka -o $@
+
+# Kept, so that a second run does not compile again.
+.SECONDARY: $(UNIT_TESTS:%=%.o)
+
+.PHONY: unit-tests unit
+unit-tests: $(UNIT_TESTS)
+unit: unit-tests
+	@failed=; for t in $(UNIT_TESTS); do \
+		echo "== $${t##*/}"; \
+		timeout $(UNIT_DEADLINE_S) $$t || failed="$$failed $${t##*/}"; \
+	done; \
+	[ -z "$$failed" ] || { echo "unit tests failed:$$failed"; exit 1; }; \
+	echo "unit tests: all passed"
