@@ -6,6 +6,15 @@
 #include <stdio.h>
 #include <string.h>
 
+/* As much of more as there is room for. */
+static void append(struct err *e, const char *more)
+{
+	size_t used = strlen(e->text);
+	size_t len = strnlen(more, sizeof(e->text) - 1 - used);
+	memcpy(e->text + used, more, len);
+	e->text[used + len] = '\0';
+}
+
 static void append_errno(struct err *e)
 {
 	if (e->errnum == 0)
@@ -65,10 +74,10 @@ int err_prefix(struct err *e, const char *fmt, ...)
 	memcpy(old, e->text, sizeof(old));
 	va_list ap;
 	va_start(ap, fmt);
-	int n = vsnprintf(e->text, sizeof(e->text), fmt, ap);
+	vsnprintf(e->text, sizeof(e->text), fmt, ap);
 	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(e->text))
-		snprintf(e->text + n, sizeof(e->text) - (size_t)n, ": %s", old);
+	append(e, ": ");
+	append(e, old);
 	return -1;
 }
 

@@ -70,7 +70,7 @@ int file_check_regular(int fd, const struct file_rule *rule, const char *what, u
 	if (st.st_uid != rule->owner)
 		return err_set(e, ERR_INVALID, 0, "%s is owned by uid %u, must be uid %u", what,
 			       st.st_uid, rule->owner);
-	if (st.st_nlink != 1)
+	if (st.st_nlink != 1 && !rule->any_links)
 		return err_set(e, ERR_INVALID, 0, "%s has %lu links, must have one", what,
 			       (unsigned long)st.st_nlink);
 	if (st.st_mode & rule->forbidden)

@@ -8,6 +8,7 @@
 
 #include "err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -34,9 +35,10 @@ struct file_rule {
 	uid_t owner;	    /* must own it */
 	mode_t forbidden;   /* mode bits that must be clear, e.g. 022 */
 	uint64_t max_bytes; /* 0: any */
+	bool any_links;	    /* packages hard-link programs; images must have one link */
 };
 
-/* Regular, one link, owner and mode as the rule says; gives its size. */
+/* Regular, one link (unless any_links), owner and mode as the rule says; gives its size. */
 int file_check_regular(int fd, const struct file_rule *rule, const char *what, uint64_t *bytes,
 		       struct err *e);
 

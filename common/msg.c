@@ -123,7 +123,7 @@ enum msg_result msg_recv(int sock, struct msg *m, struct err *e)
 	m->body_length = 0;
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return MSG_AGAIN;
-	if (n == 0 || (n < 0 && errno == ECONNRESET))
+	if (n < 0 && errno == ECONNRESET)
 		return MSG_EOF;
 	if (n < 0) {
 		err_errno(e, errno, "receive a record");
@@ -131,6 +131,11 @@ enum msg_result msg_recv(int sock, struct msg *m, struct err *e)
 	}
 	unsigned surplus;
 	collect_fds(&h, m, &surplus);
+	/* A record of no bytes looks like the end, and yet can bring descriptors. */
+	if (n == 0) {
+		msg_close_fds(m);
+		return MSG_EOF;
+	}
 	enum msg_result result = MSG_BAD;
 	if (h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
 		err_set(e, ERR_PROTOCOL, 0, "record too large, or with too many descriptors");

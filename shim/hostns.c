@@ -2,6 +2,7 @@
 #include "hostns.h"
 
 #include "elfdeps.h"
+#include "file.h"
 #include "mnt.h"
 #include "util.h"
 
@@ -108,16 +109,29 @@ static int bind_proc(int root_fd, struct err *e)
 	return mnt_attach(proc, root_fd, "proc", e);
 }
 
+/* What runs in a jail must be root's alone to change: its tenants would change it for others. */
+static int check_trusted(const char *path, struct err *e)
+{
+	const struct file_rule rule = {.owner = 0, .forbidden = 022, .any_links = true};
+	uint64_t bytes;
+	CLEANUP_FD int fd = open(path, O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(e, errno, "open %s", path);
+	return file_check_regular(fd, &rule, path, &bytes, e);
+}
+
 /* Files that the VMM sees at their host paths: loader, libraries, [vmm] bind_ro. */
 static int bind_vmm_files(int base_fd, const struct policy *policy, struct err *e)
 {
 	struct elfdeps *deps CLEANUP_FREE = calloc(1, sizeof(*deps));
 	if (!deps)
 		return err_errno(e, ENOMEM, "list the VMM's libraries");
-	if (elfdeps_add(deps, policy->vmm_binary, e) < 0)
+	if (check_trusted(policy->vmm_binary, e) < 0 ||
+	    elfdeps_add(deps, policy->vmm_binary, e) < 0)
 		return err_prefix(e, "[vmm] binary");
 	for (uint32_t i = 0; i < policy->bind_count; i++) {
-		if (bind_same(base_fd, policy->bind_ro[i], false, MNT_CODE_RO, e) < 0 ||
+		if (check_trusted(policy->bind_ro[i], e) < 0 ||
+		    bind_same(base_fd, policy->bind_ro[i], false, MNT_CODE_RO, e) < 0 ||
 		    elfdeps_add(deps, policy->bind_ro[i], e) < 0)
 			return err_prefix(e, "[vmm] bind_ro");
 	}

@@ -211,8 +211,8 @@ static int start(struct child *c, int report_w, int death_r, struct launch_vmm *
 }
 
 /*
- * What has ended already (`--version` is quick) has no namespaces to read, and does no harm. They go
- * a little before the pidfd tells the end, hence the wait.
+ * What has ended already (`--version` is quick) has no namespaces to read, and does no harm. They
+ * go a little before the pidfd tells the end, hence the wait.
  */
 static bool has_ended(const struct launch_vmm *vmm, const struct err *e)
 {

@@ -11,7 +11,7 @@
  */
 #define SERVE_LINK_FD	3
 #define SERVE_POLICY_FD 4
-#define SERVE_UID_FD    5 /* holds the lock on the uid while we live */
+#define SERVE_UID_FD	5 /* holds the lock on the uid while we live */
 int serve_run(const char *key, uid_t uid);
 
 /* Watches fd for reading (and writing) as source; again with other flags: changes them. */

@@ -26,14 +26,19 @@ static bool key_of(const char *file, char key[NAME_KEY_SIZE])
 	return name_key_is_valid(key);
 }
 
-/* The process that listens on the socket; -1 when there is none. */
-static int connect_to(int dir_fd, const char *file, struct ucred *peer)
+/*
+ * The process that listens on the socket; -1 when there is none. The directory is the supervisor's,
+ * who may have moved any socket there; but only a shim has bound one as root and then given it to
+ * the supervisor's user.
+ */
+static int connect_to(const struct leash_table *t, const char *file, struct ucred *peer)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t len = sizeof(*peer);
 	struct stat st;
-	CLEANUP_FD int path = openat(dir_fd, file, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (path < 0 || fstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+	CLEANUP_FD int path = openat(t->shims_fd, file, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (path < 0 || fstat(path, &st) < 0 || !S_ISSOCK(st.st_mode) ||
+	    st.st_uid != t->policy->user_uid)
 		return -1;
 	CLEANUP_FD int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (sock < 0)
@@ -41,7 +46,8 @@ static int connect_to(int dir_fd, const char *file, struct ucred *peer)
 	/* The name may be longer than sun_path: through the descriptor it is short. */
 	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", path);
 	if (connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    getsockopt(sock, SOL_SOCKET, SO_PEERCRED, peer, &len) < 0)
+	    getsockopt(sock, SOL_SOCKET, SO_PEERCRED, peer, &len) < 0 || peer->uid != 0 ||
+	    peer->pid <= 0)
 		return -1;
 	return fd_take(&sock);
 }
@@ -53,9 +59,8 @@ static bool adopt(struct leash_table *t, const char *file)
 	char key[NAME_KEY_SIZE];
 	if (!key_of(file, key))
 		return false;
-	CLEANUP_FD int sock = connect_to(t->shims_fd, file, &peer);
-	/* The directory is the supervisor's: only what root listens on is a shim. */
-	if (sock < 0 || peer.uid != 0 || peer.pid <= 0)
+	CLEANUP_FD int sock = connect_to(t, file, &peer);
+	if (sock < 0)
 		return false;
 	CLEANUP_FD int pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
 	if (pidfd < 0)
@@ -66,7 +71,7 @@ static bool adopt(struct leash_table *t, const char *file)
 	 * one.
 	 */
 	struct ucred again;
-	CLEANUP_FD int proof = connect_to(t->shims_fd, file, &again);
+	CLEANUP_FD int proof = connect_to(t, file, &again);
 	if (proof < 0 || again.pid != peer.pid)
 		return false;
 	if (!leash_add(t, key, peer.pid, false, fd_take(&pidfd), -1, &e)) {
