@@ -116,9 +116,14 @@ enum msg_result msg_recv(int sock, struct msg *m, struct err *e)
 		.msg_controllen = sizeof(control.buf),
 	};
 	ssize_t n;
+	bool reset = false;
+	/*
+	 * A peer that closed with records of ours unread gives ECONNRESET once, ahead of what it
+	 * had sent before: that (a last word, say) is still to be taken.
+	 */
 	do
 		n = recvmsg(sock, &h, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && (errno == EINTR || (errno == ECONNRESET && !reset && (reset = true))));
 	m->fd_count = 0;
 	m->body_length = 0;
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))

@@ -60,7 +60,6 @@ def kill_and_watch(host, pid):
 def run(vmm, name):
     print(f"\n================ {name}: {vmm}")
     host = harness.Host(vmm, name)
-    host.remember_namespaces()
     try:
         say("Start cloisterd as root; it starts its spawner, drops to its own user, and is ready")
         host.start(log_level="info")

@@ -102,7 +102,6 @@ def main():
         vmms.append((harness.REAL, "cloud-hypervisor"))
     for vmm, name in vmms:
         host = harness.Host(vmm, name, tenants=False)
-        host.remember_namespaces()
         start = time.monotonic()
         soak = Soak(host.start(log_level="info"), random.Random(arguments.seed))
         try:

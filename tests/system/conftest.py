@@ -63,7 +63,6 @@ def make_host(vmm):
 
     def make(start=True, **options):
         host = harness.Host(vmm[0], vmm[1], **options)
-        host.remember_namespaces()
         hosts.append(host)
         return host.start() if start else host
 

@@ -157,16 +157,6 @@ class Events:
             self.connection.close()
 
 
-def _proc_ids(kind):
-    """Every namespace of that kind that some process is in."""
-    found = set()
-    for pid in os.listdir("/proc"):
-        if pid.isdigit():
-            with contextlib.suppress(OSError):
-                found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
-    return found
-
-
 def processes(match):
     """Pids whose command line satisfies match(list of arguments)."""
     found = []
@@ -199,7 +189,6 @@ class Host:
         self.control = os.path.join(self.run_dir, "control.sock")
         self.daemon = None
         self.events_open = []
-        self.namespaces_before = None
         tenant_text = "".join(f"[tenant {n}]\nusers = {u}\n" for n, u in TENANT_UIDS.items())
         with open(self.config_path, "w") as f:
             f.write(f"""[host]
@@ -356,6 +345,18 @@ uid_count = 512
                 return f" {self.run_dir} " in f.read()
         return False
 
+    def _may_be_ours(self, kind, namespace):
+        """False for one in which only processes of another test run are: their mounts name it."""
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{pid}/ns/{kind}") != namespace:
+                    continue
+                with open(f"/proc/{pid}/mountinfo") as f:
+                    text = f.read()
+                if "cloister-test-" not in text or self.cgroup in text:
+                    return True
+        return False
+
     def residue(self, running=True):
         """What a sandbox may have left: each line names one thing."""
         found = [f"VMM process {p}" for p in self.vmm_pids()]
@@ -384,15 +385,26 @@ uid_count = 512
                         found.append(f"spawner {pid} has {len(fds)} descriptors")
         elif os.path.exists(self.control):
             found.append(self.control)
-        for kind in ("net", "mnt", "pid", "ipc", "uts"):
-            if self.namespaces_before is not None:
-                extra = _proc_ids(kind) - self.namespaces_before[kind]
-                if extra and not running:
-                    found.append(f"{kind} namespaces {extra}")
+        found += self._held_namespaces()
         return found
 
-    def remember_namespaces(self):
-        self.namespaces_before = {k: _proc_ids(k) for k in ("net", "mnt", "pid", "ipc", "uts")}
+    def _held_namespaces(self):
+        """A namespace without a process lives on only while a mount or a descriptor holds it."""
+        found = []
+        daemon = [self.daemon.pid] if self.daemon and self.daemon.poll() is None else []
+        for pid in [*daemon, *self.spawner_pids()]:
+            with contextlib.suppress(OSError):
+                for fd in os.listdir(f"/proc/{pid}/fd"):
+                    with contextlib.suppress(OSError):
+                        target = os.readlink(f"/proc/{pid}/fd/{fd}")
+                        if target.split(":")[0] in ("net", "mnt", "pid", "ipc", "uts") \
+                                and target.endswith("]"):
+                            found.append(f"{target} held by descriptor {fd} of {pid}")
+        for pid in ["self", *self.spawner_pids()]:
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/mountinfo") as f:
+                found += [f"namespace pinned in {pid}: {line.strip()}" for line in f
+                          if " - nsfs " in line and self.run_dir in line]
+        return found
 
     # -- the control API
 

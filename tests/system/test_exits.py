@@ -299,7 +299,9 @@ def test_create_without_waiting(host):
     assert "failed" in host.act("bad", "pause", expect=409)["detail"]
     assert host.destroy("bad")["exit"]["cause"] == "start-failed"
     slow = host.wait_state("slow", "running")
-    assert slow["vmm"]["pid"] in host.vmm_pids() and slow["timings_us"]["boot_us"] >= 300000
+    assert slow["vmm"]["pid"] in host.vmm_pids()
+    # CH hands over its answers to pipelined requests together, so only the sum is known.
+    assert slow["timings_us"]["api_us"] + slow["timings_us"]["boot_us"] >= 300000
     host.destroy("slow")
     assert host.residue() == []
 
