@@ -32,7 +32,7 @@ const char *msg_phase_name(unsigned phase)
 {
 	static const char *const names[MSG_PHASE_COUNT] = {
 		"new",	  "setup",    "starting", "running", "pausing",
-		"paused", "resuming", "ending",	  "ended",
+		"paused", "resuming", "ending",	  "ended",   "snapshotting",
 	};
 	return phase < MSG_PHASE_COUNT ? names[phase] : "unknown";
 }
@@ -42,7 +42,7 @@ const char *msg_cause_name(unsigned cause)
 	static const char *const names[MSG_CAUSE_COUNT] = {
 		"none",	     "guest-shutdown", "guest-panic",	"guest-reboot-loop",
 		"vmm-error", "vmm-killed",     "out-of-memory", "seccomp",
-		"destroyed", "shim-lost",      "start-failed",
+		"destroyed", "shim-lost",      "start-failed",	"hibernated",
 	};
 	return cause < MSG_CAUSE_COUNT ? names[cause] : "unknown";
 }
@@ -327,8 +327,52 @@ static const char *check_create(const struct msg_create *b)
 	REQUIRE(b->vcpus >= 1 && b->vcpus <= MSG_VCPUS_MAX, "vcpus");
 	REQUIRE(b->memory_mib >= MSG_MEMORY_MIB_MIN && b->memory_mib <= MSG_MEMORY_MIB_MAX,
 		"memory_mib");
+	REQUIRE(b->source < MSG_SOURCE_COUNT, "source");
+	REQUIRE(b->restore < MSG_RESTORE_COUNT, "restore");
+	REQUIRE((b->source == MSG_SOURCE_BOOT) == (b->restore == MSG_RESTORE_NONE), "restore");
+	if (b->source == MSG_SOURCE_TEMPLATE)
+		REQUIRE(key_field(b->template), "template");
+	else
+		REQUIRE(b->template[0] == '\0' && str_is_padded(b->template, sizeof(b->template)),
+			"template");
 	REQUIRE(b->zero == 0, "reserved field");
 	return NULL;
+}
+
+static const char *check_set(const struct msg_set *b)
+{
+	REQUIRE(b->format == MSG_SET_FORMAT, "format");
+	REQUIRE(b->content != 0 && (b->content & ~(uint32_t)MSG_SET_CONTENTS) == 0, "content");
+	REQUIRE(key_field(b->key), "key");
+	REQUIRE(key_field(b->parent), "parent");
+	REQUIRE(TEXT(b->vmm_version), "vmm_version");
+	return check_create(&b->spec);
+}
+
+static const char *check_snapshot(const struct msg_snapshot *b)
+{
+	REQUIRE(b->kind >= MSG_SNAPSHOT_TEMPLATE && b->kind < MSG_SNAPSHOT_KIND_COUNT, "kind");
+	REQUIRE(b->zero == 0, "reserved field");
+	REQUIRE(name_field(b->template, b->kind == MSG_SNAPSHOT_TEMPLATE), "template");
+	return NULL;
+}
+
+static const char *check_snapshotted(const struct msg_snapshotted *b)
+{
+	return check_set(&b->set);
+}
+
+static const char *check_progress(const struct msg_progress *b)
+{
+	REQUIRE(b->done_bytes <= b->total_bytes, "done_bytes");
+	return NULL;
+}
+
+static const char *check_template(const struct msg_template *b)
+{
+	REQUIRE(b->hibernated <= 1, "hibernated");
+	REQUIRE(b->zero == 0, "reserved field");
+	return check_set(&b->set);
 }
 
 static const char *check_created(const struct msg_created *b)

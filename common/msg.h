@@ -55,7 +55,11 @@ struct msg_header {
 	X(PAUSE, pause, 0, false)     /* -> DONE */                                                \
 	X(RESUME, resume, 0, false)   /* -> DONE */                                                \
 	X(POWER_BUTTON, power_button, 0, false) /* -> DONE */                                      \
-	X(KILL, kill, 0, false) /* end the VM, gracefully first if asked -> DONE */                \
+	X(SNAPSHOT, snapshot, 0, false)		/* write a set -> SNAPSHOTTED */                   \
+	X(SNAPSHOTTED, snapshotted, 0, false)                                                      \
+	X(PROGRESS, progress, 0, false) /* shim -> supervisor: of a long SNAPSHOT */               \
+	X(TEMPLATE, template, 0, false) /* spawner -> supervisor: a set that lies on disk */       \
+	X(KILL, kill, 0, false)		/* end the VM, gracefully first if asked -> DONE */        \
 	X(CONSOLE_READ, console_read, 0, false) /* -> CONSOLE_DATA */                              \
 	X(CONSOLE_DATA, console_data, 0, true)                                                     \
 	X(CONSOLE_WRITE, console_write, 0, true) /* input for the guest -> DONE */                 \
@@ -125,7 +129,13 @@ struct msg_end {
 	char key[NAME_KEY_SIZE];
 };
 
-enum msg_remove_kind { MSG_REMOVE_SOCKET = 1, MSG_REMOVE_CGROUP = 2, MSG_REMOVE_KIND_COUNT };
+enum msg_remove_kind {
+	MSG_REMOVE_SOCKET = 1,
+	MSG_REMOVE_CGROUP = 2,
+	MSG_REMOVE_TEMPLATE = 3, /* STATE_DIR/templates/KEY */
+	MSG_REMOVE_SANDBOX = 4,	 /* STATE_DIR/sandboxes/KEY: its sets */
+	MSG_REMOVE_KIND_COUNT
+};
 
 struct msg_remove {
 	uint32_t kind; /* enum msg_remove_kind */
@@ -150,6 +160,7 @@ enum msg_phase {
 	MSG_PHASE_RESUMING = 6,
 	MSG_PHASE_ENDING = 7, /* asked to end */
 	MSG_PHASE_ENDED = 8,  /* the VMM is gone */
+	MSG_PHASE_SNAPSHOTTING = 9,
 	MSG_PHASE_COUNT
 };
 
@@ -163,14 +174,61 @@ enum msg_create_flag {
 #define MSG_MEMORY_MIB_MIN 16
 #define MSG_MEMORY_MIB_MAX (1u << 22) /* 4 TiB */
 
+/* Where a guest comes from. */
+enum msg_source {
+	MSG_SOURCE_BOOT = 0,	 /* a kernel */
+	MSG_SOURCE_TEMPLATE = 1, /* a template's set */
+	MSG_SOURCE_WAKE = 2,	 /* the sandbox's own set, written when it was hibernated */
+	MSG_SOURCE_COUNT
+};
+
+/* How the memory of a set gets into the new guest. */
+enum msg_restore {
+	MSG_RESTORE_NONE = 0,	  /* it boots */
+	MSG_RESTORE_MAP = 1,	  /* MAP_PRIVATE on the set's ram */
+	MSG_RESTORE_COPY = 2,	  /* a ram file of its own, filled before it starts */
+	MSG_RESTORE_ONDEMAND = 3, /* CH's userfaultfd, from CH's own memory-ranges */
+	MSG_RESTORE_COUNT
+};
+
 struct msg_create {
 	char kernel[NAME_SIZE];
 	char initramfs[NAME_SIZE];
 	char cmdline[MSG_CMDLINE_MAX]; /* printable ASCII and blanks */
 	uint32_t vcpus;
 	uint32_t memory_mib;
-	uint32_t flags; /* enum msg_create_flag */
+	uint32_t flags;	  /* enum msg_create_flag */
+	uint32_t source;  /* enum msg_source */
+	uint32_t restore; /* enum msg_restore */
 	uint32_t zero;
+	char template[NAME_KEY_SIZE]; /* TENANT:NAME with MSG_SOURCE_TEMPLATE, else empty */
+};
+
+/* What memory a set carries, bit by bit. */
+enum msg_set_content {
+	MSG_SET_RAM = 1 << 0,	 /* ram: our sparse copy of the guest's memory file */
+	MSG_SET_RANGES = 1 << 1, /* memory-ranges: written by CH */
+	MSG_SET_CONTENTS = (1 << 2) - 1
+};
+
+#define MSG_DIGEST_SIZE 32 /* SHA-256 */
+
+/*
+ * One snapshot set: what was baked in, and what it takes. It is also, byte for byte, the set's file
+ * "meta", so its layout goes with MSG_SET_FORMAT.
+ */
+#define MSG_SET_FORMAT 1
+struct msg_set {
+	uint32_t format;
+	uint32_t content;	    /* enum msg_set_content */
+	char key[NAME_KEY_SIZE];    /* the template's, or the hibernated sandbox's */
+	char parent[NAME_KEY_SIZE]; /* the sandbox that it was taken of */
+	char vmm_version[MSG_BUILD_MAX];
+	int64_t created_real_us;
+	uint64_t apparent_bytes, allocated_bytes; /* of all files together */
+	struct msg_create spec; /* as the guest was made: source and template too */
+	uint8_t config_digest[MSG_DIGEST_SIZE];
+	uint8_t state_digest[MSG_DIGEST_SIZE];
 };
 
 /* Steps of a create, in microseconds, one after another. */
@@ -239,6 +297,36 @@ struct msg_console_write {
 	char data[MSG_DATA_MAX];
 };
 
+enum msg_snapshot_kind {
+	MSG_SNAPSHOT_TEMPLATE = 1,  /* the guest goes on */
+	MSG_SNAPSHOT_HIBERNATE = 2, /* the VMM is ended once the set is safe; EXIT follows */
+	MSG_SNAPSHOT_KIND_COUNT
+};
+
+struct msg_snapshot {
+	uint32_t kind; /* enum msg_snapshot_kind */
+	uint32_t zero;
+	char template[NAME_SIZE]; /* its name, of the sandbox's tenant; empty when hibernating */
+};
+
+struct msg_snapshotted {
+	uint32_t pause_us; /* how long the guest stood still; 0 where it was paused before */
+	uint32_t vmm_us;   /* CH's own part: vm.snapshot */
+	uint32_t copy_us;  /* copying and digesting */
+	uint32_t sync_us;
+	struct msg_set set;
+};
+
+struct msg_progress {
+	uint64_t done_bytes, total_bytes;
+};
+
+struct msg_template {
+	uint32_t hibernated; /* 0: a template; 1: the set of a hibernated sandbox */
+	uint32_t zero;
+	struct msg_set set;
+};
+
 enum msg_event_what {
 	MSG_EVENT_REBOOT = 1,  /* the guest rebooted inside its VMM */
 	MSG_EVENT_PANIC = 2,   /* the guest's pvpanic device was written */
@@ -263,6 +351,7 @@ enum msg_cause {
 	MSG_CAUSE_DESTROYED = 8,
 	MSG_CAUSE_SHIM_LOST = 9, /* the supervisor's own finding */
 	MSG_CAUSE_START_FAILED = 10,
+	MSG_CAUSE_HIBERNATED = 11, /* no end at all: its set is safe */
 	MSG_CAUSE_COUNT
 };
 

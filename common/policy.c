@@ -59,6 +59,7 @@ const char *policy_deadline_key(enum policy_deadline which)
 		[POLICY_DEADLINE_CREATE] = "create_ms",
 		[POLICY_DEADLINE_PAUSE] = "pause_ms",
 		[POLICY_DEADLINE_RESUME] = "resume_ms",
+		[POLICY_DEADLINE_SNAPSHOT] = "snapshot_ms",
 		[POLICY_DEADLINE_POWER_BUTTON] = "power_button_ms",
 		[POLICY_DEADLINE_SHUTDOWN] = "shutdown_ms",
 		[POLICY_DEADLINE_DESTROY] = "destroy_ms",

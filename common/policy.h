@@ -27,6 +27,7 @@ enum policy_deadline {
 	POLICY_DEADLINE_CREATE, /* shim started -> guest runs */
 	POLICY_DEADLINE_PAUSE,
 	POLICY_DEADLINE_RESUME,
+	POLICY_DEADLINE_SNAPSHOT, /* pause, CH's part, copy and sync of a set */
 	POLICY_DEADLINE_POWER_BUTTON,
 	POLICY_DEADLINE_SHUTDOWN, /* clean shutdown of the VMM, then SIGKILL */
 	POLICY_DEADLINE_DESTROY,  /* SIGKILL -> nothing left */
