@@ -6,6 +6,7 @@
 #include "file.h"
 #include "log.h"
 #include "serve.h"
+#include "sets.h"
 #include "uplink.h"
 #include "util.h"
 
@@ -85,6 +86,34 @@ static void on_info(void *arg, const struct http_response *answer, bool late, co
 		boot_fail(s, &err);
 }
 
+/* vm.restore: what comes after it tells whether the guest runs. */
+static void on_restore(void *arg, const struct http_response *answer, bool late,
+		       const struct err *e)
+{
+	struct shim *s = arg;
+	struct err err;
+	(void)late;
+	if (!answer)
+		s->fail = *e;
+	else if (s->op == MSG_CREATE && ch_api_check(CH_API_RESTORE, answer, &err) < 0)
+		boot_fail(s, &err);
+	else
+		s->api_answered_us = clock_us();
+}
+
+static void on_restored_resume(void *arg, const struct http_response *answer, bool late,
+			       const struct err *e)
+{
+	struct shim *s = arg;
+	struct err err;
+	(void)late;
+	if (!answer)
+		s->fail = *e;
+	else if (s->op == MSG_CREATE && ch_api_check(CH_API_RESUME, answer, &err) < 0)
+		boot_fail(s, &err);
+}
+
+/* The last answer: vm.boot's, or for a restore that of vm.info, which must say Running. */
 static void on_boot(void *arg, const struct http_response *answer, bool late, const struct err *e)
 {
 	struct shim *s = arg;
@@ -99,7 +128,10 @@ static void on_boot(void *arg, const struct http_response *answer, bool late, co
 	}
 	if (s->op != MSG_CREATE)
 		return;
-	if (ch_api_check(CH_API_BOOT, answer, &err) < 0 ||
+	int wrong = s->spec.restore == MSG_RESTORE_NONE
+			    ? ch_api_check(CH_API_BOOT, answer, &err)
+			    : ch_api_check_state(answer, "Running", &err);
+	if (wrong < 0 ||
 	    confine_check_threads(s->jail.proc_fd, s->vmm.pid, s->uid, (gid_t)s->uid, &err) < 0) {
 		boot_fail(s, &err);
 		return;
@@ -133,11 +165,21 @@ int64_t boot_check(struct shim *s, int64_t now_us)
 static int send_requests(struct shim *s, struct err *e)
 {
 	int64_t deadline = create_deadline(s);
+	if (ch_api_send(&s->api, CH_API_PING, NULL, deadline, on_ping, e) < 0)
+		return -1;
+	if (s->spec.restore != MSG_RESTORE_NONE) {
+		/* vm.resume of its own: a CH that does not know `resume` in a restore passes it
+		 * over. */
+		const char *restore = ch_api_restore_body((enum msg_restore)s->spec.restore);
+		if (ch_api_send(&s->api, CH_API_RESTORE, restore, deadline, on_restore, e) < 0 ||
+		    ch_api_send(&s->api, CH_API_RESUME, NULL, deadline, on_restored_resume, e) < 0)
+			return -1;
+		return ch_api_send(&s->api, CH_API_INFO, NULL, deadline, on_boot, e);
+	}
 	char *body CLEANUP_FREE = ch_api_create_body(&s->spec, e);
 	if (!body)
 		return -1;
-	if (ch_api_send(&s->api, CH_API_PING, NULL, deadline, on_ping, e) < 0 ||
-	    ch_api_send(&s->api, CH_API_CREATE, body, deadline, on_create, e) < 0 ||
+	if (ch_api_send(&s->api, CH_API_CREATE, body, deadline, on_create, e) < 0 ||
 	    ch_api_send(&s->api, CH_API_INFO, NULL, deadline, on_info, e) < 0)
 		return -1;
 	return ch_api_send(&s->api, CH_API_BOOT, NULL, deadline, on_boot, e);
@@ -236,13 +278,69 @@ static int read_host_ns(struct confine_ns *host, struct err *e)
 	return proc < 0 ? -1 : confine_read_ns(proc, "self", host, e);
 }
 
+/* The set to restore: its meta, not the request, says what the guest is. */
+static int open_set(struct shim *s, struct jail_guest *guest, struct err *e)
+{
+	struct msg_set set;
+	char what[2 * NAME_KEY_SIZE];
+	bool wake = s->spec.source == MSG_SOURCE_WAKE;
+	const char *key = wake ? s->key : s->spec.template;
+	CLEANUP_FD int own = -1;
+	if (s->spec.source == MSG_SOURCE_BOOT)
+		return 0;
+	snprintf(what, sizeof(what), "%s %s", wake ? "the set of sandbox" : "template", key);
+	if (wake) {
+		own = file_open_beneath(s->jail.sandboxes_fd, key, O_RDONLY | O_DIRECTORY, 0, what,
+					e);
+		if (own < 0)
+			return -1;
+	}
+	guest->set_fd = sets_open(wake ? own : s->jail.templates_fd, wake ? SETS_OF_SANDBOX : key,
+				  key, what, &set, e);
+	if (guest->set_fd < 0)
+		return -1;
+	if (set.spec.vcpus != s->spec.vcpus || set.spec.memory_mib != s->spec.memory_mib)
+		return err_set(e, ERR_STATE, 0, "%s is of a guest of another size", what);
+	bool has = guest->restore == MSG_RESTORE_MAP	    ? set.content & MSG_SET_RAM
+		   : guest->restore == MSG_RESTORE_ONDEMAND ? set.content & MSG_SET_RANGES
+							    : true;
+	if (!has)
+		return err_set(e, ERR_INVALID, 0, "memory_restore: %s has no %s", what,
+			       guest->restore == MSG_RESTORE_MAP ? SETS_RAM : SETS_RANGES);
+	/* What was baked in, and how it is restored this time. */
+	struct msg_create asked = s->spec;
+	s->spec = set.spec;
+	s->spec.source = asked.source;
+	s->spec.restore = asked.restore;
+	memcpy(s->spec.template, asked.template, sizeof(s->spec.template));
+	guest->content = set.content;
+	return 0;
+}
+
+static int enter_jail(struct shim *s, struct err *e)
+{
+	struct jail_guest guest = {
+		.spec = &s->spec,
+		.key = s->key,
+		.restore = (enum msg_restore)s->spec.restore,
+		.set_fd = -1,
+		.deadline_us = create_deadline(s),
+	};
+	if (jail_unshare(e) < 0 || jail_open_sets(s->policy, &s->jail, e) < 0)
+		return -1;
+	int result = open_set(s, &guest, e);
+	if (result == 0)
+		result = jail_enter(s->policy, &guest, s->uid, &s->jail, e);
+	fd_close(&guest.set_fd);
+	return result;
+}
+
 int boot_start(struct shim *s, struct err *e)
 {
 	struct vmm_ends ends __attribute__((cleanup(close_ends))) = {-1, -1, -1};
 	struct confine_ns host;
 	s->phase = MSG_PHASE_SETUP;
-	if (read_host_ns(&host, e) < 0 || open_cgroup(s, e) < 0 ||
-	    jail_enter(s->policy, &s->spec, s->uid, &s->jail, e) < 0 ||
+	if (read_host_ns(&host, e) < 0 || open_cgroup(s, e) < 0 || enter_jail(s, e) < 0 ||
 	    open_streams(s, &ends, e) < 0)
 		return -1;
 	http_client_open(&s->api, fd_take(&s->jail.api_conn), s);

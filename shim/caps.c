@@ -27,7 +27,8 @@ static int prove_serving(struct err *e)
 	for (unsigned cap = 0; cap <= CAP_LAST_CAP; cap++) {
 		bool held = capng_have_capability(CAPNG_EFFECTIVE, cap) ||
 			    capng_have_capability(CAPNG_PERMITTED, cap);
-		if (held != (cap == CAP_KILL) || capng_have_capability(CAPNG_INHERITABLE, cap))
+		if (held != (cap == CAP_KILL || cap == CAP_CHOWN) ||
+		    capng_have_capability(CAPNG_INHERITABLE, cap))
 			return err_set(e, ERR_INTERNAL, 0,
 				       "capability %u is not as asked after the drop", cap);
 	}
@@ -45,7 +46,7 @@ int caps_drop_to_serving(struct err *e)
 {
 	/* 1. The bounding set and securebits first: changing them takes CAP_SETPCAP. */
 	capng_clear(CAPNG_SELECT_ALL);
-	capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_KILL);
+	capng_updatev(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_KILL, CAP_CHOWN, -1);
 	if (prctl(PR_SET_SECUREBITS, LOCKED_SECUREBITS) < 0)
 		return err_errno(e, errno, "lock securebits");
 	if (capng_apply(CAPNG_SELECT_BOUNDS) != 0)
@@ -53,7 +54,7 @@ int caps_drop_to_serving(struct err *e)
 	/* 2. No exec gains anything from here on. */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_errno(e, errno, "set no_new_privs");
-	/* 3. All capabilities but the one; ambient ones fall with the inheritable. */
+	/* 3. All capabilities but these two; ambient ones fall with the inheritable. */
 	if (capng_apply(CAPNG_SELECT_CAPS) != 0)
 		return err_errno(e, errno, "drop capabilities");
 	/* 4. Nobody with our uid reads our memory: it holds descriptors of the host. */

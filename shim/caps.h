@@ -8,7 +8,8 @@
 #include <sys/types.h>
 
 /*
- * The serving shim: stays uid 0, keeps CAP_KILL alone (the VMM has another uid), with an empty
+ * The serving shim: stays uid 0, keeps CAP_KILL (the VMM has another uid) and CAP_CHOWN (to
+ * take the files that the VMM wrote), with an empty
  * bounding set, locked securebits and no_new_privs. Proven by trying to regain.
  */
 int caps_drop_to_serving(struct err *e);

@@ -21,6 +21,8 @@ static const struct {
 	[CH_API_PAUSE] = {"vm.pause", "PUT", "/api/v1/vm.pause"},
 	[CH_API_RESUME] = {"vm.resume", "PUT", "/api/v1/vm.resume"},
 	[CH_API_POWER_BUTTON] = {"vm.power-button", "PUT", "/api/v1/vm.power-button"},
+	[CH_API_SNAPSHOT] = {"vm.snapshot", "PUT", "/api/v1/vm.snapshot"},
+	[CH_API_RESTORE] = {"vm.restore", "PUT", "/api/v1/vm.restore"},
 	[CH_API_SHUTDOWN] = {"vm.shutdown", "PUT", "/api/v1/vm.shutdown"},
 	[CH_API_VMM_SHUTDOWN] = {"vmm.shutdown", "PUT", "/api/v1/vmm.shutdown"},
 };
@@ -61,7 +63,7 @@ static bool add_cpus(cJSON *config, const struct msg_create *spec)
 	       add_number(cpus, "max_vcpus", spec->vcpus) && cJSON_AddFalseToObject(cpus, "nested");
 }
 
-static bool add_memory(cJSON *config, const struct msg_create *spec)
+static bool add_memory(cJSON *config, const struct msg_create *spec, bool map)
 {
 	cJSON *memory = cJSON_AddObjectToObject(config, "memory");
 	cJSON *zones = memory && add_number(memory, "size", 0)
@@ -74,8 +76,8 @@ static bool add_memory(cJSON *config, const struct msg_create *spec)
 	}
 	return cJSON_AddStringToObject(zone, "id", "ram") &&
 	       add_number(zone, "size", (uint64_t)spec->memory_mib << 20) &&
-	       cJSON_AddStringToObject(zone, "file", JAIL_RAM_PATH) &&
-	       cJSON_AddTrueToObject(zone, "shared");
+	       cJSON_AddStringToObject(zone, "file", map ? JAIL_SET_RAM_PATH : JAIL_RAM_PATH) &&
+	       cJSON_AddBoolToObject(zone, "shared", !map);
 }
 
 static bool add_payload(cJSON *config, const struct msg_create *spec)
@@ -109,10 +111,16 @@ static bool add_devices(cJSON *config, const struct msg_create *spec)
 
 char *ch_api_create_body(const struct msg_create *spec, struct err *e)
 {
+	return ch_api_config(spec, MSG_RESTORE_NONE, e);
+}
+
+char *ch_api_config(const struct msg_create *spec, enum msg_restore restore, struct err *e)
+{
 	cJSON *config CLEANUP_JSON = cJSON_CreateObject();
 	char *body = NULL;
-	if (config && add_cpus(config, spec) && add_memory(config, spec) &&
-	    add_payload(config, spec) && add_devices(config, spec))
+	if (config && add_cpus(config, spec) &&
+	    add_memory(config, spec, restore == MSG_RESTORE_MAP) && add_payload(config, spec) &&
+	    add_devices(config, spec))
 		body = cJSON_PrintUnformatted(config);
 	if (!body) {
 		err_errno(e, ENOMEM, "build the VM's configuration");
@@ -123,6 +131,26 @@ char *ch_api_create_body(const struct msg_create *spec, struct err *e)
 		body = NULL;
 	}
 	return body;
+}
+
+const char *ch_api_snapshot_body(void)
+{
+	return "{\"destination_url\":\"file://" JAIL_SNAPSHOT_PATH "\"}";
+}
+
+const char *ch_api_restore_body(enum msg_restore restore)
+{
+	if (restore == MSG_RESTORE_ONDEMAND)
+		return "{\"source_url\":\"file://" JAIL_RESTORE_PATH
+		       "\",\"memory_restore_mode\":\"OnDemand\"}";
+	return "{\"source_url\":\"file://" JAIL_RESTORE_PATH "\"}";
+}
+
+bool ch_api_is_still_loading(const struct http_response *answer)
+{
+	static const char words[] = "on-demand memory restore is still in progress";
+	return answer->status == 500 &&
+	       memmem(answer->body, answer->body_length, words, sizeof(words) - 1) != NULL;
 }
 
 int ch_api_check(enum ch_api_call call, const struct http_response *answer, struct err *e)
@@ -208,6 +236,18 @@ int ch_api_check_config(const struct http_response *answer, const struct msg_cre
 			       "vm.info: the VMM did not take %s as asked; this version of it is "
 			       "not usable",
 			       key);
+	return 0;
+}
+
+int ch_api_check_state(const struct http_response *answer, const char *state, struct err *e)
+{
+	if (ch_api_check(CH_API_INFO, answer, e) < 0)
+		return -1;
+	cJSON *json CLEANUP_JSON = parse(answer);
+	const char *is = cJSON_GetStringValue(member(json, "state"));
+	if (!is || strcmp(is, state) != 0)
+		return err_set(e, ERR_VMM, 0, "vm.info: the VM is \"%.20s\", not %s", is ? is : "",
+			       state);
 	return 0;
 }
 

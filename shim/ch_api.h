@@ -18,6 +18,8 @@ enum ch_api_call {
 	CH_API_PAUSE,
 	CH_API_RESUME,
 	CH_API_POWER_BUTTON,
+	CH_API_SNAPSHOT,     /* vm.snapshot into the jail's /snapshot */
+	CH_API_RESTORE,	     /* vm.restore from the jail's /restore; the guest stays paused */
 	CH_API_SHUTDOWN,     /* vm.shutdown: the guest's devices are flushed */
 	CH_API_VMM_SHUTDOWN, /* vmm.shutdown: the process ends */
 	CH_API_CALL_COUNT
@@ -26,7 +28,7 @@ enum ch_api_call {
 /* "vm.boot" and so on. */
 const char *ch_api_name(enum ch_api_call call);
 
-/* Sends the call; body is for CH_API_CREATE only. */
+/* Sends the call; body is for CH_API_CREATE, CH_API_SNAPSHOT and CH_API_RESTORE. */
 int ch_api_send(struct http_client *c, enum ch_api_call call, const char *body, int64_t deadline_us,
 		http_client_done_fn *done, struct err *e);
 
@@ -35,6 +37,23 @@ int ch_api_send(struct http_client *c, enum ch_api_call call, const char *body, 
  * file of the jail's fixed layout. The string is malloc(3)ed, the caller frees it.
  */
 char *ch_api_create_body(const struct msg_create *spec, struct err *e);
+
+/*
+ * The same as the file config.json of a set or a restore. CH reads both with one parser, and what
+ * is left out has the same defaults, so nothing that a VMM wrote is needed for it. restore:
+ * MSG_RESTORE_MAP names the set's ram, private; all others the guest's own ram file.
+ */
+char *ch_api_config(const struct msg_create *spec, enum msg_restore restore, struct err *e);
+
+/* The bodies of vm.snapshot and vm.restore: constant strings. */
+const char *ch_api_snapshot_body(void);
+const char *ch_api_restore_body(enum msg_restore restore);
+
+/* Whether vm.snapshot was refused only because CH still loads memory on demand. */
+bool ch_api_is_still_loading(const struct http_response *answer);
+
+/* The state that vm.info tells, "Running" for instance, must be that; else ERR_VMM. */
+int ch_api_check_state(const struct http_response *answer, const char *state, struct err *e);
 
 /* 0 for a 2xx; else -1 with ERR_VMM and CH's own words, cleaned. */
 int ch_api_check(enum ch_api_call call, const struct http_response *answer, struct err *e);

@@ -7,6 +7,7 @@
 #include "ops.h"
 #include "output.h"
 #include "serve.h"
+#include "snapshot.h"
 #include "uplink.h"
 #include "util.h"
 
@@ -64,7 +65,8 @@ void ending_start(struct shim *s, enum shim_ending why, uint32_t grace_ms)
 	if (s->ending == SHIM_ENDING_NONE)
 		s->exit.phase = (uint32_t)s->phase;
 	/* Whoever asks for the end asks for it more than what we found ourselves. */
-	if (s->ending == SHIM_ENDING_NONE || why == SHIM_ENDING_DESTROY)
+	if (s->ending == SHIM_ENDING_NONE ||
+	    (why == SHIM_ENDING_DESTROY && s->ending != SHIM_ENDING_HIBERNATE))
 		s->ending = why;
 	s->phase = MSG_PHASE_ENDING;
 	/* Being killed, or dead and about to be accounted for: only the reason was news. */
@@ -120,6 +122,8 @@ static enum msg_cause cause_of(const struct shim *s, const siginfo_t *info)
 		return MSG_CAUSE_GUEST_REBOOT_LOOP;
 	case SHIM_ENDING_FAILED:
 		return MSG_CAUSE_VMM_ERROR;
+	case SHIM_ENDING_HIBERNATE:
+		return MSG_CAUSE_HIBERNATED;
 	case SHIM_ENDING_NONE:
 		break;
 	}
@@ -149,6 +153,8 @@ static void write_detail(struct shim *s, const siginfo_t *info)
 			 s->reboots, s->policy->reboots, s->policy->reboot_period_s);
 	else if (s->exit.cause == MSG_CAUSE_OUT_OF_MEMORY)
 		snprintf(out, size, "the VMM's cgroup ran out of memory");
+	else if (s->exit.cause == MSG_CAUSE_HIBERNATED)
+		snprintf(out, size, "its memory is on disk");
 	else if (s->exit.cause == MSG_CAUSE_DESTROYED)
 		snprintf(out, size, "ended as asked%s",
 			 s->we_killed ? "" : ", after a clean shutdown");
@@ -206,6 +212,7 @@ void ending_reap(struct shim *s)
 		return;
 	}
 	s->phase = MSG_PHASE_ENDED;
+	snapshot_abandon(s);
 	/* Requests that CH will not answer any more are told so before the record. */
 	http_client_close(&s->api);
 	if (s->op != MSG_NONE) {

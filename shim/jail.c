@@ -3,7 +3,9 @@
 
 #include "file.h"
 #include "hostns.h"
+#include "jail_restore.h"
 #include "mnt.h"
+#include "sets.h"
 #include "util.h"
 
 #include <errno.h>
@@ -35,6 +37,9 @@ void jail_close(struct jail *jail)
 	fd_close(&jail->api_conn);
 	fd_close(&jail->pty_master);
 	fd_close(&jail->pty_slave);
+	fd_close(&jail->templates_fd);
+	fd_close(&jail->sandboxes_fd);
+	fd_close(&jail->snapshot_fd);
 }
 
 /* A new tmpfs at path below root_fd; gives its root's descriptor. */
@@ -140,24 +145,29 @@ static int add_images(int root_fd, const struct policy *policy, const struct msg
 }
 
 /*
- * The guest's memory: one file of exactly its size on a tmpfs of exactly its size, so that neither
- * guest nor VMM can take more. The file belongs to the sandbox's uid, its directory does not.
+ * Where CH writes a snapshot: root's until the shim lends it for the time of vm.snapshot. A map
+ * clone's memory is private to CH, which then writes it there itself: that takes a disk.
  */
-static int add_memory(int root_fd, uint32_t memory_mib, uid_t uid, int *ram_fd, struct err *e)
+static int add_snapshot_dir(int root_fd, const struct jail_guest *guest, struct jail *jail,
+			    struct err *e)
 {
-	uint64_t bytes = (uint64_t)memory_mib << 20;
-	CLEANUP_FD int dir = add_tmpfs(root_fd, "mem", bytes, 4, MNT_DATA_RW, e);
-	if (dir < 0)
-		return -1;
-	CLEANUP_FD int fd =
-		openat(dir, "ram", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return err_errno(e, errno, "make the guest's memory file");
-	if (ftruncate(fd, (off_t)bytes) < 0)
-		return err_errno(e, errno, "size the guest's memory file to %u MiB", memory_mib);
-	if (fchown(fd, uid, (gid_t)uid) < 0)
-		return err_errno(e, errno, "give the guest's memory file to uid %u", uid);
-	*ram_fd = fd_take(&fd);
+	if (guest->restore == MSG_RESTORE_MAP) {
+		CLEANUP_FD int own = file_make_dir(jail->sandboxes_fd, guest->key, 0, 0, 0755, e);
+		CLEANUP_FD int scratch =
+			own < 0 ? -1 : file_make_dir(own, SETS_SCRATCH, 0, 0, 0700, e);
+		CLEANUP_FD int tree =
+			scratch < 0 ? -1 : mnt_clone(scratch, false, MNT_DATA_RW, "scratch", e);
+		if (tree < 0 || mnt_attach(tree, root_fd, "snapshot", e) < 0)
+			return -1;
+	} else {
+		CLEANUP_FD int fd = add_tmpfs(root_fd, "snapshot", SNAPSHOT_BYTES, SNAPSHOT_INODES,
+					      MNT_DATA_RW, e);
+		if (fd < 0)
+			return -1;
+	}
+	jail->snapshot_fd = openat(root_fd, "snapshot", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (jail->snapshot_fd < 0 || fchmod(jail->snapshot_fd, 0700) < 0)
+		return err_errno(e, errno, "open /snapshot");
 	return 0;
 }
 
@@ -218,33 +228,59 @@ static int clone_base(int *root_fd, struct err *e)
 	return 0;
 }
 
-static int fill_root(int root_fd, const struct policy *policy, const struct msg_create *spec,
+/* A guest that is restored needs its kernel only to reboot: an image that is gone is no error. */
+static int add_guest_images(int root_fd, const struct policy *policy,
+			    const struct jail_guest *guest, struct err *e)
+{
+	if (add_images(root_fd, policy, guest->spec, e) == 0)
+		return 0;
+	return guest->restore != MSG_RESTORE_NONE && e->kind == ERR_INVALID ? 0 : -1;
+}
+
+static int fill_root(int root_fd, const struct policy *policy, const struct jail_guest *guest,
 		     uid_t uid, struct jail *jail, struct err *e)
 {
 	CLEANUP_FD int dev_fd = -1;
 	if (add_devices(root_fd, uid, &dev_fd, e) < 0)
 		return -1;
-	if (!spec)
+	if (!guest)
 		return mnt_set(dev_fd, false, MNT_DEV_RO, "/dev", e);
-	if (add_images(root_fd, policy, spec, e) < 0 ||
-	    add_memory(root_fd, spec->memory_mib, uid, &jail->ram_fd, e) < 0 ||
-	    add_scratch(root_fd, "snapshot", SNAPSHOT_BYTES, SNAPSHOT_INODES, uid, e) < 0 ||
+	if (add_guest_images(root_fd, policy, guest, e) < 0 ||
+	    jail_restore_add(root_fd, guest, uid, jail, e) < 0 ||
+	    add_snapshot_dir(root_fd, guest, jail, e) < 0 ||
 	    add_scratch(root_fd, "vsock", VSOCK_BYTES, VSOCK_INODES, uid, e) < 0 ||
 	    open_pty(jail, e) < 0 || add_api_socket(dev_fd, jail, e) < 0)
 		return -1;
 	return mnt_set(dev_fd, false, MNT_DEV_RO, "/dev", e);
 }
 
-int jail_enter(const struct policy *policy, const struct msg_create *spec, uid_t uid,
+int jail_open_sets(const struct policy *policy, struct jail *jail, struct err *e)
+{
+	CLEANUP_FD int state_fd = file_open_dir(policy->state_dir, e);
+	if (state_fd < 0)
+		return -1;
+	jail->templates_fd =
+		file_open_beneath(state_fd, "templates", O_RDONLY | O_DIRECTORY, 0, "directory", e);
+	jail->sandboxes_fd =
+		file_open_beneath(state_fd, "sandboxes", O_RDONLY | O_DIRECTORY, 0, "directory", e);
+	return jail->templates_fd < 0 || jail->sandboxes_fd < 0 ? -1 : 0;
+}
+
+int jail_enter(const struct policy *policy, const struct jail_guest *guest, uid_t uid,
 	       struct jail *jail, struct err *e)
 {
 	CLEANUP_FD int root_fd = -1;
-	if (unshare(CLONE_NEWNS | CLONE_NEWNET) < 0)
-		return err_errno(e, errno, "make mount and net namespaces");
 	jail->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (jail->proc_fd < 0)
 		return err_errno(e, errno, "open /proc");
-	if (clone_base(&root_fd, e) < 0 || fill_root(root_fd, policy, spec, uid, jail, e) < 0)
+	if (clone_base(&root_fd, e) < 0 || fill_root(root_fd, policy, guest, uid, jail, e) < 0)
 		return -1;
 	return mnt_pivot(root_fd, e);
+}
+
+int jail_unshare(struct err *e)
+{
+	if (unshare(CLONE_NEWNS | CLONE_NEWNET) < 0)
+		return err_errno(e, errno, "make mount and net namespaces");
+	return 0;
 }

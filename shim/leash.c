@@ -2,7 +2,9 @@
 #include "leash.h"
 
 #include "cgroup.h"
+#include "file.h"
 #include "log.h"
+#include "sets.h"
 #include "util.h"
 
 #include <errno.h>
@@ -117,6 +119,18 @@ static int remove_socket(struct leash_table *t, const char *key, struct err *e)
 	return 0;
 }
 
+/* A sandbox's directory with its set; sets_clear_sandbox() takes what else there is. */
+static int remove_sandbox(struct leash_table *t, const char *key, struct err *e)
+{
+	CLEANUP_FD int dir = file_open_beneath(
+		t->sandboxes_fd, key, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, "sandbox", e);
+	if (dir < 0)
+		return e->kind == ERR_NOT_FOUND ? 0 : -1;
+	if (sets_remove(dir, SETS_OF_SANDBOX, e) < 0)
+		return -1;
+	return sets_clear_sandbox(t->sandboxes_fd, key, e);
+}
+
 /* Waits in the loop for the cgroup to become empty. */
 static void watch_cgroup(struct leash_table *t, struct leash *l)
 {
@@ -140,7 +154,9 @@ static bool clear_up(struct leash_table *t, struct leash *l)
 		else
 			removed = cgroup_remove(t->cgroup_fd, l->key, &e);
 	}
-	if (removed == 1 && remove_socket(t, l->key, &e) < 0)
+	/* Nothing of the VMM runs any more: what it wrote cannot change under us. */
+	if (removed == 1 && (remove_socket(t, l->key, &e) < 0 ||
+			     sets_clear_sandbox(t->sandboxes_fd, l->key, &e) < 0))
 		removed = -1;
 	if (removed == 1) {
 		report(t, l, NULL);
@@ -205,10 +221,14 @@ int leash_retry(struct leash_table *t)
 int leash_remove_stale(struct leash_table *t, enum msg_remove_kind kind, const char *key,
 		       struct err *e)
 {
+	if (kind == MSG_REMOVE_TEMPLATE)
+		return sets_remove(t->templates_fd, key, e);
 	if (leash_find(t, key))
 		return err_set(e, ERR_STATE, 0, "shim %s is alive: END is the way", key);
 	if (kind == MSG_REMOVE_SOCKET)
 		return remove_socket(t, key, e);
+	if (kind == MSG_REMOVE_SANDBOX)
+		return remove_sandbox(t, key, e);
 	if (t->cgroup_fd < 0)
 		return 0;
 	if (cgroup_kill(t->cgroup_fd, key, e) < 0)

@@ -45,8 +45,9 @@ struct leash_table {
 	const struct policy *policy;
 	struct chan *link;
 	int epoll_fd;
-	int shims_fd;  /* RUN_DIR/shims */
-	int cgroup_fd; /* the instance's cgroup, or -1 */
+	int shims_fd;			/* RUN_DIR/shims */
+	int cgroup_fd;			/* the instance's cgroup, or -1 */
+	int templates_fd, sandboxes_fd; /* STATE_DIR's */
 	struct leash *first;
 	unsigned count;
 };

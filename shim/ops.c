@@ -5,6 +5,7 @@
 #include "ending.h"
 #include "log.h"
 #include "serve.h"
+#include "snapshot.h"
 #include "uplink.h"
 #include "util.h"
 
@@ -132,14 +133,20 @@ static void on_power_button(void *arg, const struct http_response *answer, bool 
 		finish_op(s, CH_API_POWER_BUTTON, answer, e, s->phase, s->phase);
 }
 
+static void busy(struct shim *s, uint32_t id)
+{
+	struct err e;
+	err_set(&e, ERR_STATE, 0, "%s is still in hand; try again when it is done",
+		msg_type_name(s->op));
+	uplink_error(s, id, &e);
+}
+
 static int start_op(struct shim *s, const struct msg *m, enum ch_api_call call,
 		    enum policy_deadline which, http_client_done_fn *done, enum msg_phase meanwhile)
 {
 	struct err e;
 	if (s->op != MSG_NONE) {
-		err_set(&e, ERR_STATE, 0, "%s is still in hand; try again when it is done",
-			msg_type_name(s->op));
-		uplink_error(s, m->header.id, &e);
+		busy(s, m->header.id);
 		return 0;
 	}
 	int64_t now = clock_us();
@@ -184,6 +191,19 @@ static int on_power_button_record(struct shim *s, const struct msg *m)
 		return refuse(s, &e);
 	return start_op(s, m, CH_API_POWER_BUTTON, POLICY_DEADLINE_POWER_BUTTON, on_power_button,
 			s->phase);
+}
+
+static int on_snapshot_record(struct shim *s, const struct msg *m)
+{
+	struct err e;
+	struct msg_snapshot body;
+	if (msg_read_snapshot(m, &body, &e) < 0)
+		return refuse(s, &e);
+	if (s->op != MSG_NONE)
+		busy(s, m->header.id);
+	else
+		snapshot_start(s, m->header.id, &body);
+	return 0;
 }
 
 /* ------------------------------------------------------------------ the end */
@@ -326,6 +346,7 @@ static const struct {
 	{MSG_PAUSE, PHASE(RUNNING), on_pause},
 	{MSG_RESUME, PHASE(PAUSED), on_resume},
 	{MSG_POWER_BUTTON, LIVE, on_power_button_record},
+	{MSG_SNAPSHOT, LIVE, on_snapshot_record},
 	{MSG_KILL, ANY_PHASE, on_kill},
 	{MSG_CONSOLE_READ, ANY_PHASE & ~PHASE(NEW), on_console_read},
 	{MSG_CONSOLE_WRITE, LIVE, on_console_write},

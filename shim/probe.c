@@ -98,7 +98,7 @@ static int start(const struct policy *policy, uid_t uid, int64_t deadline_us,
 	struct confine_ns host;
 	struct jail jail __attribute__((cleanup(jail_close))) = JAIL_INIT;
 	CLEANUP_FD int proc = file_open_dir("/proc", e);
-	if (proc < 0 || confine_read_ns(proc, "self", &host, e) < 0 ||
+	if (proc < 0 || confine_read_ns(proc, "self", &host, e) < 0 || jail_unshare(e) < 0 ||
 	    jail_enter(policy, NULL, uid, &jail, e) < 0)
 		return -1;
 	int out[2];

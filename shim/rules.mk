@@ -8,4 +8,4 @@ $(B)/libshim.a: $(SHIM_OBJECTS)
 
 $(B)/cloister-shim: $(B)/shim/main.o $(B)/libshim.a $(B)/libcommon.a
 	@echo "  LD   $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -lcjson -lcap-ng -o $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -lcjson -lcap-ng -lmd -o $@

@@ -6,6 +6,7 @@
 #include "log.h"
 #include "ops.h"
 #include "output.h"
+#include "snapshot.h"
 #include "uplink.h"
 #include "util.h"
 
@@ -120,6 +121,7 @@ static int run_timers(struct shim *s)
 	http_client_expire(&s->api, now);
 	ending_step(s, now);
 	int64_t next = boot_check(s, now);
+	next = earlier(next, snapshot_step(s, now));
 	next = earlier(next, output_renew_budgets(s, now));
 	next = earlier(next, http_client_next_deadline(&s->api));
 	next = earlier(next, s->ending_next_us);
@@ -198,6 +200,8 @@ static int prepare(struct shim *s, const char *key, uid_t uid, struct err *e)
 		.vmm = {.pid = -1, .pidfd = -1, .death_pipe = -1},
 		.api = {.fd = -1, .broken = true},
 		.cgroup_fd = -1,
+		.sandbox_fd = -1,
+		.snapshot = {.staging = SETS_STAGING_INIT, .from_fd = -1, .to_fd = -1},
 		.out_fd = -1,
 		.err_fd = -1,
 		.event_fd = -1,
@@ -231,10 +235,12 @@ static int finish(struct shim *s, int status)
 	chan_close(&s->link);
 	log_set_sink(NULL, NULL);
 	http_client_close(&s->api);
-	jail_close(&s->jail);
 	console_close(&s->console);
 	fd_close(&s->listener);
 	fd_close(&s->cgroup_fd);
+	snapshot_abandon(s);
+	fd_close(&s->sandbox_fd);
+	jail_close(&s->jail);
 	fd_close(&s->out_fd);
 	fd_close(&s->err_fd);
 	fd_close(&s->event_fd);

@@ -14,6 +14,8 @@
 #include "jail.h"
 #include "launch.h"
 #include "policy.h"
+#include "ramcopy.h"
+#include "sets.h"
 
 /* What the epoll loop can be woken by. */
 enum shim_source {
@@ -55,7 +57,29 @@ enum shim_ending {
 	SHIM_ENDING_DESTROY,
 	SHIM_ENDING_PANIC,
 	SHIM_ENDING_REBOOTS,
-	SHIM_ENDING_FAILED
+	SHIM_ENDING_FAILED,
+	SHIM_ENDING_HIBERNATE
+};
+
+/* A SNAPSHOT in hand; see snapshot.c for its steps. */
+enum shim_snapshot_step {
+	SHIM_SNAPSHOT_IDLE,
+	SHIM_SNAPSHOT_VMM,  /* CH has a request of ours: pause, snapshot or resume */
+	SHIM_SNAPSHOT_WAIT, /* CH still loads memory; again at retry_us */
+	SHIM_SNAPSHOT_COPY, /* memory is copied, a piece in each turn of the loop */
+};
+
+struct shim_snapshot {
+	enum shim_snapshot_step step;
+	enum msg_snapshot_kind kind;
+	enum msg_phase before; /* RUNNING or PAUSED */
+	bool paused;	       /* by us: to be resumed */
+	int64_t started_us, paused_us, asked_us, copy_us, retry_us, deadline_us, told_us;
+	struct sets_staging staging;
+	struct ramcopy copy;
+	int from_fd, to_fd; /* from_fd -1: the guest's own ram file */
+	struct msg_snapshotted result;
+	struct err fail;
 };
 
 struct shim {
@@ -79,7 +103,8 @@ struct shim {
 	struct jail jail;
 	struct launch_vmm vmm;
 	struct http_client api;
-	int cgroup_fd; /* the leaf */
+	int cgroup_fd;	/* the leaf */
+	int sandbox_fd; /* STATE_DIR/sandboxes/KEY, once it was needed */
 	int out_fd, err_fd, event_fd;
 	struct console console;
 	int64_t executed_us, api_answered_us;
@@ -89,6 +114,8 @@ struct shim {
 	enum msg_type op;
 	uint32_t op_id;
 	int64_t op_started_us;
+
+	struct shim_snapshot snapshot;
 
 	/* waiting console readers */
 	struct {

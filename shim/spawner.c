@@ -108,6 +108,8 @@ static int on_hello(struct spawner *s, const struct msg *m, struct err *e)
 		answer_error(s, m->header.id, &s->vmm.err);
 		return 0;
 	}
+	if (spawner_find_sets(&s->table, e) < 0)
+		return -1;
 	struct msg_host host = {
 		.vmm_major = s->vmm.major,
 		.vmm_minor = s->vmm.minor,
@@ -301,6 +303,15 @@ static int open_dirs(struct spawner *s, struct err *e)
 		file_open_beneath(s->run_fd, "shims", O_RDONLY | O_DIRECTORY, 0, "directory", e);
 	if (s->table.shims_fd < 0)
 		return -1;
+	CLEANUP_FD int state = file_open_dir(p->state_dir, e);
+	if (state < 0)
+		return -1;
+	s->table.templates_fd =
+		file_open_beneath(state, "templates", O_RDONLY | O_DIRECTORY, 0, "directory", e);
+	s->table.sandboxes_fd =
+		file_open_beneath(state, "sandboxes", O_RDONLY | O_DIRECTORY, 0, "directory", e);
+	if (s->table.templates_fd < 0 || s->table.sandboxes_fd < 0)
+		return -1;
 	if (p->cgroup_mount[0] == '\0')
 		return 0;
 	snprintf(path, sizeof(path), "%s/%s/%s", p->cgroup_mount, p->cgroup, p->instance);
@@ -345,7 +356,11 @@ static int prepare(struct spawner *s, struct err *e)
 {
 	*s = (struct spawner){
 		.link = {.fd = -1},
-		.table = {.epoll_fd = -1, .shims_fd = -1, .cgroup_fd = -1},
+		.table = {.epoll_fd = -1,
+			  .shims_fd = -1,
+			  .cgroup_fd = -1,
+			  .templates_fd = -1,
+			  .sandboxes_fd = -1},
 		.run_fd = -1,
 		.signal_fd = -1,
 	};

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "spawner_find.h"
 
+#include "file.h"
 #include "log.h"
+#include "sets.h"
 #include "util.h"
 
 #include <dirent.h>
@@ -81,15 +83,83 @@ static bool adopt(struct leash_table *t, const char *file)
 	return true;
 }
 
-int spawner_find_shims(struct leash_table *t, uint32_t *found, struct err *e)
+/* Opens a directory of ours for reading through it; the caller closes it with closedir(3). */
+static DIR *list(int dir_fd, const char *what, struct err *e)
 {
-	int fd = openat(t->shims_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	if (!dir) {
-		err_errno(e, errno, "list shims");
+		err_errno(e, errno, "list %s", what);
 		fd_close(&fd);
-		return -1;
 	}
+	return dir;
+}
+
+static int send_set(struct leash_table *t, const char *key, const struct msg_set *set,
+		    uint32_t hibernated, struct err *e)
+{
+	struct msg_template body = {.hibernated = hibernated, .set = *set};
+	if (strcmp(set->key, key) != 0) {
+		log_error("%s holds the set of %s: left alone", key, set->key);
+		return 0;
+	}
+	return chan_send_template(t->link, 0, &body, e);
+}
+
+static int find_template(struct leash_table *t, const char *name, struct err *e)
+{
+	struct msg_set set;
+	struct err why;
+	if (name_key_is_valid(name)) {
+		if (sets_read_meta(t->templates_fd, name, &set, &why) == 0)
+			return send_set(t, name, &set, 0, e);
+		log_error("template %s is left alone: %s", name, why.text);
+	} else if (strncmp(name, ".new-", 5) == 0 && sets_remove(t->templates_fd, name, &why) < 0) {
+		/* A living shim makes its staging anew at the next snapshot, so none is lost. */
+		log_error("%s", why.text);
+	}
+	return 0;
+}
+
+static int find_hibernated(struct leash_table *t, const char *name, struct err *e)
+{
+	struct msg_set set;
+	struct err why;
+	if (!name_key_is_valid(name) || leash_find(t, name))
+		return 0;
+	if (sets_clear_sandbox(t->sandboxes_fd, name, &why) < 0)
+		log_error("%s", why.text);
+	CLEANUP_FD int dir = file_open_beneath(
+		t->sandboxes_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, "sandbox", &why);
+	if (dir < 0)
+		return 0;
+	if (sets_read_meta(dir, SETS_OF_SANDBOX, &set, &why) == 0)
+		return send_set(t, name, &set, 1, e);
+	log_error("the set of sandbox %s is left alone: %s", name, why.text);
+	return 0;
+}
+
+int spawner_find_sets(struct leash_table *t, struct err *e)
+{
+	DIR *templates = list(t->templates_fd, "templates", e);
+	DIR *sandboxes = templates ? list(t->sandboxes_fd, "sandboxes", e) : NULL;
+	int result = sandboxes ? 0 : -1;
+	for (struct dirent *d; result == 0 && (d = readdir(templates));)
+		result = find_template(t, d->d_name, e);
+	for (struct dirent *d; result == 0 && (d = readdir(sandboxes));)
+		result = find_hibernated(t, d->d_name, e);
+	if (templates)
+		closedir(templates);
+	if (sandboxes)
+		closedir(sandboxes);
+	return result;
+}
+
+int spawner_find_shims(struct leash_table *t, uint32_t *found, struct err *e)
+{
+	DIR *dir = list(t->shims_fd, "shims", e);
+	if (!dir)
+		return -1;
 	*found = 0;
 	for (struct dirent *d; (d = readdir(dir));)
 		if (adopt(t, d->d_name))

@@ -11,4 +11,10 @@
  */
 int spawner_find_shims(struct leash_table *t, uint32_t *found, struct err *e);
 
+/*
+ * Sends a TEMPLATE record for each template and each hibernated sandbox's set on disk, and removes
+ * what snapshots that never ended have left. A set that cannot be read is told in the log and left.
+ */
+int spawner_find_sets(struct leash_table *t, struct err *e);
+
 #endif

@@ -4,7 +4,7 @@
 # only when something is missing. With "clang" as argument also what the second compiler takes.
 set -eu
 
-packages="gcc make libc6-dev libevent-dev libcjson-dev libcap-ng-dev
+packages="gcc make libc6-dev libevent-dev libcjson-dev libcap-ng-dev libmd-dev
 libinih-dev libcmocka-dev python3 python3-pytest xz-utils"
 case "${1-}" in
 clang) packages="$packages clang clang-format libclang-rt-14-dev mandoc" ;;

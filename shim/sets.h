@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Snapshot sets on disk: a directory with config.json, state.json, ram or memory-ranges, and meta
+ * (struct msg_set). STATE_DIR/templates/TENANT:NAME is one; STATE_DIR/sandboxes/TENANT:ID/set is
+ * that of a hibernated sandbox. A set is made in a staging directory beside its place and renamed
+ * when all of it is synced, so that a reader finds a whole set or none.
+ */
+#ifndef SHIM_SETS_H
+#define SHIM_SETS_H
+
+#include "err.h"
+#include "msg.h"
+
+#include <stdint.h>
+
+#define SETS_CONFIG "config.json"
+#define SETS_STATE  "state.json"
+#define SETS_RAM    "ram"
+#define SETS_RANGES "memory-ranges"
+#define SETS_META   "meta"
+
+/* In a sandbox's directory: its set while it hibernates, and where CH writes memory itself. */
+#define SETS_OF_SANDBOX "set"
+#define SETS_SCRATCH	"scratch"
+
+/* CH's state.json is 30 to 60 KB; more than this is no such file. */
+#define SETS_STATE_MAX (4u << 20)
+
+/* Where a set is being made. */
+struct sets_staging {
+	int parent_fd; /* the directory that holds staging and final place; the caller's */
+	int fd;	       /* the staging directory, or -1 */
+	char temporary[NAME_KEY_SIZE + 8];
+	char final[NAME_KEY_SIZE];
+	bool replace; /* an older set at the final place gives way */
+};
+
+#define SETS_STAGING_INIT                                                                          \
+	{                                                                                          \
+		.parent_fd = -1, .fd = -1                                                          \
+	}
+
+/* For a template of that key below templates_fd. ERR_STATE when there is one already. */
+int sets_begin_template(struct sets_staging *s, int templates_fd, const char *key, struct err *e);
+
+/* For the set of a hibernating sandbox, in its own directory; an older one is replaced. */
+int sets_begin_sandbox(struct sets_staging *s, int sandbox_fd, struct err *e);
+
+/* A new file of the set, 0444, for writing; the caller closes it. */
+int sets_new_file(const struct sets_staging *s, const char *name, struct err *e);
+
+/* Writes a whole small file; digest may be NULL. */
+int sets_write(const struct sets_staging *s, const char *name, const void *data, size_t size,
+	       uint8_t digest[MSG_DIGEST_SIZE], struct err *e);
+
+/*
+ * Completes set->apparent_bytes and allocated_bytes, writes meta, syncs every file and the
+ * directory, renames, syncs the parent. After a failure sets_abandon() is due.
+ */
+int sets_commit(struct sets_staging *s, struct msg_set *set, struct err *e);
+
+/* Removes what is staged, if anything. */
+void sets_abandon(struct sets_staging *s);
+
+/*
+ * Opens the set in directory name below parent_fd (what names it for messages) and checks it: files
+ * regular, root's, one link, not writable; meta of this format with that key; memory as large as
+ * the guest's; both JSON files as digested. Returns a descriptor for the directory.
+ */
+int sets_open(int parent_fd, const char *name, const char *key, const char *what,
+	      struct msg_set *set, struct err *e);
+
+/* Only meta, checked in itself: for lists. */
+int sets_read_meta(int parent_fd, const char *name, struct msg_set *set, struct err *e);
+
+/* Removes the directory name below parent_fd with the files in it; none there is fine. */
+int sets_remove(int parent_fd, const char *name, struct err *e);
+
+/* Removes everything in a directory, whatever a VMM has put there. */
+int sets_empty(int dir_fd, struct err *e);
+
+/* Removes what a sandbox that has ended leaves in its directory, and that if it holds no set. */
+int sets_clear_sandbox(int sandboxes_fd, const char *key, struct err *e);
+
+#endif
