@@ -5,6 +5,7 @@
 #include "file.h"
 #include "log.h"
 #include "sandbox.h"
+#include "snapshot.h"
 #include "spawner.h"
 #include "teardown.h"
 #include "util.h"
@@ -90,6 +91,18 @@ static void end_half_made(struct candidate *c)
 
 static const struct link_user candidate_user;
 
+static enum state_event meaning(const struct msg_status *s)
+{
+	switch (s->phase) {
+	case MSG_PHASE_PAUSED:
+		return STATE_ADOPT_PAUSED;
+	case MSG_PHASE_SNAPSHOTTING:
+		return STATE_ADOPT_SNAPSHOTTING;
+	default:
+		return STATE_ADOPT_RUNNING;
+	}
+}
+
 static void adopt(struct candidate *c, const struct msg_status *s)
 {
 	struct daemon *d = c->all->d;
@@ -112,9 +125,12 @@ static void adopt(struct candidate *c, const struct msg_status *s)
 	sb->link = c->link;
 	link_hand_over(c->link, sb->key, &watcher_link, sb);
 	c->link = NULL;
-	sandbox_step(sb, s->phase == MSG_PHASE_PAUSED ? STATE_ADOPT_PAUSED : STATE_ADOPT_RUNNING,
-		     "adopted from an earlier supervisor", NULL);
+	/* A woken one's old set stays until a newer one is whole, which may be under way. */
+	sb->has_set = sb->spec->source == MSG_SOURCE_WAKE || s->phase == MSG_PHASE_SNAPSHOTTING;
+	sandbox_step(sb, meaning(s), "adopted from an earlier supervisor", NULL);
 	events_emit(&d->events, sb->id, sb->tenant, "adopted", NULL);
+	if (sb->state == STATE_SNAPSHOTTING)
+		snapshot_watch(sb);
 	settled(c);
 }
 
@@ -272,4 +288,35 @@ int adopt_all(struct daemon *d, void (*done)(struct daemon *d), struct err *e)
 		free(all);
 	}
 	return 0;
+}
+
+static void wake_record(struct daemon *d, struct template *t)
+{
+	struct err e;
+	struct sandbox *sb = registry_find(&d->registry, t->key);
+	if (!sb) {
+		struct spec *spec = t->spec;
+		t->spec = NULL;
+		sb = sandbox_new(d, t->tenant, t->name, spec, &e);
+		if (!sb) {
+			log_error("%s: it is hibernated on disk, but cannot be listed: %s", t->key,
+				  e.text);
+			return;
+		}
+		sb->adopted = true;
+		sb->shim = SANDBOX_SHIM_GONE;
+		sb->created_real_us = t->created_real_us;
+		sandbox_step(sb, STATE_ADOPT_HIBERNATED, "hibernated by an earlier supervisor",
+			     NULL);
+	}
+	sb->has_set = true;
+	sb->set_content = t->content;
+}
+
+void adopt_sleeping(struct daemon *d)
+{
+	for (struct template *t; (t = TAILQ_FIRST(&d->sleeping.list));) {
+		wake_record(d, t);
+		template_forget(t);
+	}
 }

@@ -16,4 +16,10 @@ struct daemon;
  */
 int adopt_all(struct daemon *d, void (*done)(struct daemon *d), struct err *e);
 
+/*
+ * Afterwards: makes records for the hibernated sandboxes whose sets the spawner listed (and empties
+ * that list). Where there is a shim of the same key, the shim wins.
+ */
+void adopt_sleeping(struct daemon *d);
+
 #endif

@@ -38,6 +38,7 @@ static const struct config_key keys[] = {
 	{"limits", "create_ms", CONFIG_NUMBER, false, DEADLINE(CREATE), 100, 600000},
 	{"limits", "pause_ms", CONFIG_NUMBER, false, DEADLINE(PAUSE), 100, 600000},
 	{"limits", "resume_ms", CONFIG_NUMBER, false, DEADLINE(RESUME), 100, 600000},
+	{"limits", "snapshot_ms", CONFIG_NUMBER, false, DEADLINE(SNAPSHOT), 100, 3600000},
 	{"limits", "power_button_ms", CONFIG_NUMBER, false, DEADLINE(POWER_BUTTON), 100, 600000},
 	{"limits", "shutdown_ms", CONFIG_NUMBER, false, DEADLINE(SHUTDOWN), 100, 600000},
 	{"limits", "destroy_ms", CONFIG_NUMBER, false, DEADLINE(DESTROY), 100, 600000},
@@ -235,10 +236,10 @@ static bool was_set(const struct parser *p, const char *section, const char *nam
 static void set_defaults(struct config *c)
 {
 	static const uint32_t deadlines[POLICY_DEADLINE_COUNT] = {
-		[POLICY_DEADLINE_CREATE] = 30000,  [POLICY_DEADLINE_PAUSE] = 10000,
-		[POLICY_DEADLINE_RESUME] = 10000,  [POLICY_DEADLINE_POWER_BUTTON] = 5000,
-		[POLICY_DEADLINE_SHUTDOWN] = 2000, [POLICY_DEADLINE_DESTROY] = 10000,
-		[POLICY_DEADLINE_VERSION] = 5000,
+		[POLICY_DEADLINE_CREATE] = 30000,      [POLICY_DEADLINE_PAUSE] = 10000,
+		[POLICY_DEADLINE_RESUME] = 10000,      [POLICY_DEADLINE_SNAPSHOT] = 120000,
+		[POLICY_DEADLINE_POWER_BUTTON] = 5000, [POLICY_DEADLINE_SHUTDOWN] = 2000,
+		[POLICY_DEADLINE_DESTROY] = 10000,     [POLICY_DEADLINE_VERSION] = 5000,
 	};
 	struct policy *p = &c->policy;
 	*c = (struct config){.event_backlog = 4096};

@@ -35,11 +35,41 @@ struct control_request {
 
 typedef void control_fn(struct control_request *r);
 
-/* Handlers of control_sandbox.c and control_stream.c. */
+/* Handlers of control_sandbox.c, control_template.c and control_stream.c. */
 control_fn control_sandbox_info, control_sandbox_create, control_sandbox_list, control_sandbox_get,
 	control_sandbox_pause, control_sandbox_resume, control_sandbox_power_button,
 	control_sandbox_destroy, control_sandbox_console, control_sandbox_input,
-	control_stream_events;
+	control_template_snapshot, control_template_hibernate, control_template_wake,
+	control_template_list, control_template_get, control_template_remove, control_stream_events;
+
+/* The sandbox that the route names, or NULL after answering 404. */
+struct sandbox *control_request_sandbox(struct control_request *r);
+
+/* The request's body as one piece; valid as long as the request. */
+const char *control_request_body(struct control_request *r, size_t *length);
+
+/* No body, or an empty object; false after answering. */
+bool control_request_is_empty(struct control_request *r);
+
+/*
+ * An object that has at most the one field, or no body at all: true, with the object in *body (the
+ * caller frees it; it may be NULL) and the field's value, or NULL, in *value. False: answered.
+ */
+bool control_request_one_field(struct control_request *r, const char *field, cJSON **body,
+			       const cJSON **value);
+
+/* reply_hold(), or NULL after answering that there is no memory. */
+struct reply *control_request_hold(struct control_request *r);
+
+/* What was held could not be begun: the answer comes at once after all. id: NULL or a sandbox's. */
+void control_request_refuse(struct reply *reply, const struct err *e, const char *id);
+
+/* Answers what was held with the sandbox, or why not. */
+void control_request_answer(struct reply *reply, int status, const struct sandbox *sb,
+			    const struct err *why);
+
+/* A sandbox_done_fn for a held 200; its argument is the struct reply. */
+sandbox_done_fn control_request_done;
 
 /* Follows a console from byte since on; answers the request. */
 void control_stream_console(struct control_request *r, struct sandbox *sb, uint64_t since);

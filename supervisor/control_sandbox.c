@@ -20,92 +20,6 @@
 
 #define INPUT_MAX MSG_DATA_MAX
 
-/* ------------------------------------------------------------------ helpers */
-
-/* One that does not exist and one of somebody else get the same answer, byte for byte. */
-static struct sandbox *find(struct control_request *r)
-{
-	char key[NAME_KEY_SIZE];
-	struct err e;
-	struct sandbox *sb = NULL;
-	if (name_key_make(key, r->tenant, r->id))
-		sb = registry_find(&r->d->registry, key);
-	if (sb)
-		return sb;
-	err_set(&e, ERR_NOT_FOUND, 0, "there is no such sandbox%s",
-		r->all_tenants ? "; name another tenant's with ?tenant=" : "");
-	reply_error(r->req, 404, &e, NULL);
-	return NULL;
-}
-
-/* The request's body as one piece; valid as long as the request. */
-static const char *body_of(struct control_request *r, size_t *length)
-{
-	struct evbuffer *in = evhttp_request_get_input_buffer(r->req);
-	*length = evbuffer_get_length(in);
-	const void *data = evbuffer_pullup(in, -1);
-	return data ? data : "";
-}
-
-/* Operations that take no parameters: no body, or an empty object. */
-static bool body_is_empty(struct control_request *r)
-{
-	size_t length;
-	struct err e;
-	const char *text = body_of(r, &length);
-	if (!length)
-		return true;
-	cJSON *body = json_parse_object(text, length, &e);
-	if (!body) {
-		reply_error(r->req, 400, &e, r->id);
-		return false;
-	}
-	bool empty = !body->child;
-	if (!empty) {
-		err_set(&e, ERR_INVALID, 0, "unknown field \"%.80s\": this takes none",
-			body->child->string);
-		str_clean(e.text);
-		reply_error(r->req, 422, &e, r->id);
-	}
-	cJSON_Delete(body);
-	return empty;
-}
-
-static struct reply *hold(struct control_request *r)
-{
-	struct err e;
-	struct reply *reply = reply_hold(r->req);
-	if (!reply) {
-		err_errno(&e, ENOMEM, "no memory to wait");
-		reply_error(r->req, 0, &e, r->id);
-	}
-	return reply;
-}
-
-/* The request could not be begun: the answer comes at once after all. */
-static void refuse(struct reply *reply, const struct err *e, const char *id)
-{
-	struct evhttp_request *req = reply_take(reply);
-	if (req)
-		reply_error(req, 0, e, id);
-}
-
-static void answer(struct reply *reply, int status, const struct sandbox *sb, const struct err *why)
-{
-	struct evhttp_request *req = reply_take(reply);
-	if (!req)
-		return;
-	if (why)
-		reply_error(req, 0, why, sb->id);
-	else
-		reply_json(req, status, view_sandbox(sb));
-}
-
-static void done_200(void *arg, const struct sandbox *sb, const struct err *why)
-{
-	answer(arg, 200, sb, why);
-}
-
 /* ------------------------------------------------------------------ info, list, get */
 
 void control_sandbox_info(struct control_request *r)
@@ -191,7 +105,7 @@ void control_sandbox_list(struct control_request *r)
 
 void control_sandbox_get(struct control_request *r)
 {
-	struct sandbox *sb = find(r);
+	struct sandbox *sb = control_request_sandbox(r);
 	if (sb)
 		reply_json(r->req, 200, view_sandbox(sb));
 }
@@ -212,15 +126,37 @@ static int check_image(int dir, const char *field, const char *folder, const cha
 		       field, name, folder);
 }
 
-static int admit(struct control_request *r, const struct spec *spec, struct err *e)
+static int use_template(struct control_request *r, struct spec *spec, struct err *e)
 {
-	const struct host *h = &r->d->host;
-	if (r->d->stopping)
-		return err_set(e, ERR_UNAVAILABLE, 0, "cloisterd is stopping; try again later");
+	char key[NAME_KEY_SIZE];
+	const struct template *t = NULL;
+	if (name_key_make(key, r->tenant, spec->template))
+		t = template_find(&r->d->templates, key);
+	if (!t)
+		return err_set(
+			e, ERR_INVALID, 0,
+			"template: there is no template \"%s\"; make one from a sandbox with "
+			"snapshot",
+			spec->template);
+	return spec_use_template(spec, t, r->d->vmm.vmm_major, e);
+}
+
+static int check_images(const struct host *h, const struct spec *spec, struct err *e)
+{
 	if (check_image(h->kernels_dir, "kernel", "kernels", spec->kernel, e) < 0)
 		return -1;
 	if (spec->initramfs &&
 	    check_image(h->initramfs_dir, "initramfs", "initramfs", spec->initramfs, e) < 0)
+		return -1;
+	return 0;
+}
+
+static int admit(struct control_request *r, struct spec *spec, struct err *e)
+{
+	if (r->d->stopping)
+		return err_set(e, ERR_UNAVAILABLE, 0, "cloisterd is stopping; try again later");
+	/* What a template has was an image once; it need not be one any more. */
+	if (spec->template ? use_template(r, spec, e) < 0 : check_images(&r->d->host, spec, e) < 0)
 		return -1;
 	const struct config_tenant *t = tenant_by_name(&r->d->config, r->tenant);
 	if (!t && strcmp(r->tenant, CONFIG_ADMIN_TENANT) != 0)
@@ -238,7 +174,7 @@ static void done_create(void *arg, const struct sandbox *sb, const struct err *w
 		e.kind = ERR_INVALID;
 		why = &e;
 	}
-	answer(arg, 201, sb, why);
+	control_request_answer(arg, 201, sb, why);
 }
 
 static void done_unwatched(void *arg, const struct sandbox *sb, const struct err *why)
@@ -253,7 +189,7 @@ static struct spec *read_spec(struct control_request *r)
 	size_t length;
 	struct err e;
 	char id[NAME_SIZE];
-	const char *text = body_of(r, &length);
+	const char *text = control_request_body(r, &length);
 	cJSON *body = json_parse_object(text, length, &e);
 	if (!body) {
 		reply_error(r->req, 400, &e, NULL);
@@ -302,11 +238,11 @@ void control_sandbox_create(struct control_request *r)
 			reply_error(r->req, 0, &e, NULL);
 		return;
 	}
-	struct reply *reply = hold(r);
+	struct reply *reply = control_request_hold(r);
 	if (!reply)
 		spec_free(spec);
 	else if (!sandbox_create(r->d, r->tenant, spec, false, done_create, reply, &e))
-		refuse(reply, &e, NULL);
+		control_request_refuse(reply, &e, NULL);
 }
 
 /* ------------------------------------------------------------------ operations */
@@ -315,12 +251,12 @@ static void operate(struct control_request *r,
 		    int (*begin)(struct sandbox *, sandbox_done_fn *, void *, struct err *))
 {
 	struct err e;
-	struct sandbox *sb = find(r);
-	if (!sb || !body_is_empty(r))
+	struct sandbox *sb = control_request_sandbox(r);
+	if (!sb || !control_request_is_empty(r))
 		return;
-	struct reply *reply = hold(r);
-	if (reply && begin(sb, done_200, reply, &e) < 0)
-		refuse(reply, &e, r->id);
+	struct reply *reply = control_request_hold(r);
+	if (reply && begin(sb, control_request_done, reply, &e) < 0)
+		control_request_refuse(reply, &e, r->id);
 }
 
 void control_sandbox_pause(struct control_request *r)
@@ -342,13 +278,14 @@ void control_sandbox_destroy(struct control_request *r)
 {
 	struct err e;
 	uint64_t grace_s = 0;
-	struct sandbox *sb = find(r);
+	struct sandbox *sb = control_request_sandbox(r);
 	if (!sb || !control_query_u64(r, "grace_s", 0, MSG_GRACE_MS_MAX / 1000, &grace_s) ||
-	    !body_is_empty(r))
+	    !control_request_is_empty(r))
 		return;
-	struct reply *reply = hold(r);
-	if (reply && teardown_destroy(sb, (uint32_t)grace_s * 1000, done_200, reply, &e) < 0)
-		refuse(reply, &e, r->id);
+	struct reply *reply = control_request_hold(r);
+	if (reply &&
+	    teardown_destroy(sb, (uint32_t)grace_s * 1000, control_request_done, reply, &e) < 0)
+		control_request_refuse(reply, &e, r->id);
 }
 
 /* ------------------------------------------------------------------ console */
@@ -373,7 +310,7 @@ void control_sandbox_console(struct control_request *r)
 {
 	struct err e;
 	uint64_t follow = 0, since = 0, tail = r->d->config.policy.console_bytes;
-	struct sandbox *sb = find(r);
+	struct sandbox *sb = control_request_sandbox(r);
 	if (!sb || !control_query_u64(r, "follow", 0, 1, &follow) ||
 	    !control_query_u64(r, "since", 0, UINT64_MAX, &since) ||
 	    !control_query_u64(r, "tail", 0, r->d->config.policy.console_bytes, &tail))
@@ -389,7 +326,7 @@ void control_sandbox_console(struct control_request *r)
 		control_stream_console(r, sb, since);
 		return;
 	}
-	struct reply *reply = hold(r);
+	struct reply *reply = control_request_hold(r);
 	if (reply)
 		transcript_tail(sb, (uint32_t)tail, done_tail, reply);
 }
@@ -418,8 +355,8 @@ void control_sandbox_input(struct control_request *r)
 	static struct msg_console_write ask;
 	struct err e;
 	size_t length;
-	struct sandbox *sb = find(r);
-	const char *data = body_of(r, &length);
+	struct sandbox *sb = control_request_sandbox(r);
+	const char *data = control_request_body(r, &length);
 	if (!sb)
 		return;
 	if (operate_check(sb, STATE_ASK_CONSOLE_INPUT, "console input", &e) < 0) {
@@ -434,8 +371,8 @@ void control_sandbox_input(struct control_request *r)
 	}
 	ask.length = (uint32_t)length;
 	memcpy(ask.data, data, length);
-	struct reply *reply = hold(r);
+	struct reply *reply = control_request_hold(r);
 	if (reply &&
 	    link_request_console_write(sb->link, &ask, MSG_DONE, 5000, done_input, reply, &e) < 0)
-		refuse(reply, &e, r->id);
+		control_request_refuse(reply, &e, r->id);
 }

@@ -130,6 +130,7 @@ static void on_libevent_fatal(int code)
 static void on_adopted(struct daemon *d)
 {
 	struct err e;
+	adopt_sleeping(d);
 	if (control_open(d, &e) < 0) {
 		log_error("%s", e.text);
 		daemon_stop(d, 1);
@@ -175,6 +176,8 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 		return err_errno(e, ENOMEM, "event loop");
 	}
 	registry_open(&d->registry);
+	template_open(&d->templates);
+	template_open(&d->sleeping);
 	if (events_open(&d->events, d->config.event_backlog, e) < 0) {
 		fd_close(&link_fd);
 		return -1;
@@ -189,6 +192,8 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 		sandbox_free(sb);
 	spawner_close(d->spawner);
 	registry_close(&d->registry);
+	template_close(&d->templates);
+	template_close(&d->sleeping);
 	events_close(&d->events);
 	event_free(term);
 	event_free(intr);

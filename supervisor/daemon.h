@@ -8,6 +8,7 @@
 #include "host.h"
 #include "msg.h"
 #include "registry.h"
+#include "template.h"
 
 #include <event2/event.h>
 
@@ -20,6 +21,8 @@ struct daemon {
 	struct host host;
 	struct events events;
 	struct registry registry;
+	struct template_table templates;
+	struct template_table sleeping; /* sets of hibernated sandboxes, until they have records */
 	struct spawner *spawner;
 	struct control *control;
 	struct msg_host vmm;	 /* what the spawner found out */

@@ -49,7 +49,8 @@ void link_kick(struct link *l);
 
 /*
  * Sends a request whose answer is of type answer. deadline_ms 0: none (only for reads that wait
- * for the guest). -1 when it could not be sent: then cb is not called.
+ * for the guest, and where the asker keeps time itself). -1 when it could not be sent: then cb is
+ * not called.
  */
 int link_request(struct link *l, enum msg_type type, const void *body, size_t length,
 		 enum msg_type answer, uint32_t deadline_ms, link_answer_fn *cb, void *arg,

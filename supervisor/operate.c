@@ -13,6 +13,9 @@ static const char *const op_names[] = {
 	[SANDBOX_OP_PAUSE] = "pause",
 	[SANDBOX_OP_RESUME] = "resume",
 	[SANDBOX_OP_POWER_BUTTON] = "power-button",
+	[SANDBOX_OP_SNAPSHOT] = "snapshot",
+	[SANDBOX_OP_HIBERNATE] = "hibernate",
+	[SANDBOX_OP_WAKE] = "wake",
 };
 
 int operate_check(const struct sandbox *sb, enum state_event event, const char *what, struct err *e)
@@ -29,7 +32,7 @@ int operate_check(const struct sandbox *sb, enum state_event event, const char *
 	return 0;
 }
 
-static int begin(struct sandbox *sb, enum state_event event, enum sandbox_op op, struct err *e)
+int operate_may_begin(struct sandbox *sb, enum state_event event, enum sandbox_op op, struct err *e)
 {
 	if (operate_check(sb, event, op_names[op], e) < 0)
 		return -1;
@@ -39,7 +42,7 @@ static int begin(struct sandbox *sb, enum state_event event, enum sandbox_op op,
 	return 0;
 }
 
-static void started(struct sandbox *sb, enum sandbox_op op, sandbox_done_fn *fn, void *arg)
+void operate_begun(struct sandbox *sb, enum sandbox_op op, sandbox_done_fn *fn, void *arg)
 {
 	sb->op = op;
 	sb->op_waiter = (struct sandbox_waiter){.fn = fn, .arg = arg};
@@ -108,10 +111,10 @@ int operate_pause(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct err
 {
 	struct msg_pause pause = {0};
 	uint32_t ms = daemon_deadline(sb->d, POLICY_DEADLINE_PAUSE) + ANSWER_MARGIN_MS;
-	if (begin(sb, STATE_ASK_PAUSE, SANDBOX_OP_PAUSE, e) < 0 ||
+	if (operate_may_begin(sb, STATE_ASK_PAUSE, SANDBOX_OP_PAUSE, e) < 0 ||
 	    link_request_pause(sb->link, &pause, MSG_DONE, ms, on_paused, sb, e) < 0)
 		return -1;
-	started(sb, SANDBOX_OP_PAUSE, fn, arg);
+	operate_begun(sb, SANDBOX_OP_PAUSE, fn, arg);
 	return 0;
 }
 
@@ -119,10 +122,10 @@ int operate_resume(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct er
 {
 	struct msg_resume resume = {0};
 	uint32_t ms = daemon_deadline(sb->d, POLICY_DEADLINE_RESUME) + ANSWER_MARGIN_MS;
-	if (begin(sb, STATE_ASK_RESUME, SANDBOX_OP_RESUME, e) < 0 ||
+	if (operate_may_begin(sb, STATE_ASK_RESUME, SANDBOX_OP_RESUME, e) < 0 ||
 	    link_request_resume(sb->link, &resume, MSG_DONE, ms, on_resumed, sb, e) < 0)
 		return -1;
-	started(sb, SANDBOX_OP_RESUME, fn, arg);
+	operate_begun(sb, SANDBOX_OP_RESUME, fn, arg);
 	return 0;
 }
 
@@ -130,9 +133,9 @@ int operate_power_button(struct sandbox *sb, sandbox_done_fn *fn, void *arg, str
 {
 	struct msg_power_button button = {0};
 	uint32_t ms = daemon_deadline(sb->d, POLICY_DEADLINE_POWER_BUTTON) + ANSWER_MARGIN_MS;
-	if (begin(sb, STATE_ASK_POWER_BUTTON, SANDBOX_OP_POWER_BUTTON, e) < 0 ||
+	if (operate_may_begin(sb, STATE_ASK_POWER_BUTTON, SANDBOX_OP_POWER_BUTTON, e) < 0 ||
 	    link_request_power_button(sb->link, &button, MSG_DONE, ms, on_button, sb, e) < 0)
 		return -1;
-	started(sb, SANDBOX_OP_POWER_BUTTON, fn, arg);
+	operate_begun(sb, SANDBOX_OP_POWER_BUTTON, fn, arg);
 	return 0;
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Pause, resume, power button and console input: one operation at a time per sandbox. */
+/*
+ * Pause, resume, power button and console input: one operation at a time per sandbox. What writes a
+ * set is in snapshot.c.
+ */
 #ifndef SUPERVISOR_OPERATE_H
 #define SUPERVISOR_OPERATE_H
 
@@ -12,6 +15,13 @@
 int operate_pause(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct err *e);
 int operate_resume(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct err *e);
 int operate_power_button(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct err *e);
+
+/* Whether op may begin now: the state allows it, and no other one is under way. */
+int operate_may_begin(struct sandbox *sb, enum state_event event, enum sandbox_op op,
+		      struct err *e);
+
+/* It has begun: fn waits for its end. */
+void operate_begun(struct sandbox *sb, enum sandbox_op op, sandbox_done_fn *fn, void *arg);
 
 /* Whether the event is allowed now; -1 with ERR_STATE otherwise. what names the request. */
 int operate_check(const struct sandbox *sb, enum state_event event, const char *what,

@@ -16,15 +16,12 @@ static int check(const char *quota, uint64_t used, uint64_t wanted, uint32_t lim
 		       quota, used, wanted, limit);
 }
 
-int quota_check(const struct registry *r, const struct config *c, const struct config_tenant *t,
-		const struct spec *want, struct err *e)
+/* fresh: one more record; else only one more VMM. */
+static int check_tenant(const struct registry *r, const struct config_tenant *t,
+			const struct spec *want, bool fresh, struct err *e)
 {
 	uint64_t sandboxes = 0, vcpus = 0, memory = 0;
 	const struct sandbox *sb;
-	if (check("the host's max_sandboxes", r->count, 1, c->policy.max_sandboxes, e) < 0)
-		return -1;
-	if (!t)
-		return 0;
 	TAILQ_FOREACH(sb, &r->list, entry)
 	{
 		if (strcmp(sb->tenant, t->name) != 0)
@@ -35,9 +32,23 @@ int quota_check(const struct registry *r, const struct config *c, const struct c
 			memory += sb->spec->memory_mib;
 		}
 	}
-	if (check("max_sandboxes", sandboxes, 1, t->max_sandboxes, e) < 0 ||
+	if ((fresh && check("max_sandboxes", sandboxes, 1, t->max_sandboxes, e) < 0) ||
 	    check("max_vcpus", vcpus, want->vcpus, t->max_vcpus, e) < 0 ||
 	    check("max_memory_mib", memory, want->memory_mib, t->max_memory_mib, e) < 0)
 		return -1;
 	return 0;
+}
+
+int quota_check(const struct registry *r, const struct config *c, const struct config_tenant *t,
+		const struct spec *want, struct err *e)
+{
+	if (check("the host's max_sandboxes", r->count, 1, c->policy.max_sandboxes, e) < 0)
+		return -1;
+	return t ? check_tenant(r, t, want, true, e) : 0;
+}
+
+int quota_check_wake(const struct registry *r, const struct config_tenant *t,
+		     const struct spec *want, struct err *e)
+{
+	return t ? check_tenant(r, t, want, false, e) : 0;
 }

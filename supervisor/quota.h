@@ -14,4 +14,8 @@
 int quota_check(const struct registry *r, const struct config *c, const struct config_tenant *t,
 		const struct spec *want, struct err *e);
 
+/* The same for a hibernated sandbox that is to have a VMM again: its record is counted already. */
+int quota_check_wake(const struct registry *r, const struct config_tenant *t,
+		     const struct spec *want, struct err *e);
+
 #endif

@@ -3,8 +3,11 @@
 
 #include "daemon.h"
 #include "log.h"
+#include "quota.h"
 #include "spawner.h"
 #include "teardown.h"
+#include "template.h"
+#include "tenant.h"
 #include "transcript.h"
 #include "util.h"
 #include "watcher.h"
@@ -13,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ANSWER_MARGIN_MS 2000 /* the shim keeps the deadline itself; this is for its answer */
+#define ANSWER_MARGIN_MS 2000 /* for the shim's answer, once its own deadline is over */
 
 struct sandbox *sandbox_new(struct daemon *d, const char *tenant, const char *id, struct spec *spec,
 			    struct err *e)
@@ -47,10 +50,13 @@ struct sandbox *sandbox_new(struct daemon *d, const char *tenant, const char *id
 void sandbox_free(struct sandbox *sb)
 {
 	registry_remove(&sb->d->registry, sb);
+	sandbox_release_template(sb);
 	transcript_end(sb);
 	link_free(sb->link);
 	if (sb->timer)
 		event_free(sb->timer);
+	if (sb->op_timer)
+		event_free(sb->op_timer);
 	spec_free(sb->spec);
 	free(sb->exit);
 	free(sb->last.data);
@@ -114,11 +120,42 @@ void sandbox_set_fail(struct sandbox *sb, const struct err *why)
 	log_warning("%s: %s", sb->key, why->text);
 }
 
-/* The create cannot succeed any more: have the shim go, then teardown.c answers. */
+bool sandbox_is_starting(const struct sandbox *sb)
+{
+	return sb->state == STATE_CREATING || sb->state == STATE_WAKING;
+}
+
+void sandbox_release_template(struct sandbox *sb)
+{
+	if (sb->from)
+		sb->from->users--;
+	sb->from = NULL;
+}
+
+void sandbox_reset(struct sandbox *sb, bool keep_console)
+{
+	if (!keep_console) {
+		transcript_end(sb);
+		free(sb->last.data);
+		sb->last = (struct sandbox_console){.whole = true};
+	}
+	link_free(sb->link);
+	sb->link = NULL;
+	free(sb->exit);
+	free(sb->fail);
+	sb->exit = NULL;
+	sb->fail = NULL;
+	sb->vmm_pid = 0;
+	sb->vmm_version[0] = '\0';
+	sb->acked = false;
+	sb->set_safe = false;
+}
+
+/* The start cannot succeed any more: have the shim go, then teardown.c answers. */
 static void fail_create(struct sandbox *sb, const struct err *why)
 {
 	sandbox_set_fail(sb, why);
-	if (sb->state == STATE_CREATING)
+	if (sandbox_is_starting(sb))
 		teardown_await(sb, daemon_deadline(sb->d, POLICY_DEADLINE_DESTROY));
 }
 
@@ -146,11 +183,22 @@ static void on_created(void *arg, struct msg *m, const struct err *why)
 	str_copy(sb->vmm_version, sizeof(sb->vmm_version), created.vmm_version);
 	sb->timings.shim = created.timings;
 	sb->timings.total_us = (uint32_t)(clock_us() - sb->asked_us);
+	sandbox_release_template(sb);
 	/* A destroy that came meanwhile goes its own way. */
-	if (sb->state != STATE_CREATING)
+	if (!sandbox_is_starting(sb))
 		return;
-	sandbox_step(sb, STATE_CREATED, "the guest runs", NULL);
+	sandbox_step(sb, sb->state == STATE_WAKING ? STATE_WOKEN : STATE_CREATED, "the guest runs",
+		     NULL);
 	sandbox_op_done(sb, NULL);
+}
+
+/* The shim keeps the deadline itself: filling memory may take as long as writing it did. */
+static uint32_t start_deadline(const struct sandbox *sb)
+{
+	uint32_t ms = daemon_deadline(sb->d, POLICY_DEADLINE_CREATE) + ANSWER_MARGIN_MS;
+	if (sb->spec->source != MSG_SOURCE_BOOT)
+		ms += daemon_deadline(sb->d, POLICY_DEADLINE_SNAPSHOT);
+	return ms;
 }
 
 static int begin_create(struct sandbox *sb, int *fd, struct err *e)
@@ -160,11 +208,9 @@ static int begin_create(struct sandbox *sb, int *fd, struct err *e)
 	if (!sb->link)
 		return -1;
 	sb->shim = SANDBOX_SHIM_UP;
-	spec_to_msg(sb->spec, &create);
-	return link_request_create(sb->link, &create, MSG_CREATED,
-				   daemon_deadline(sb->d, POLICY_DEADLINE_CREATE) +
-					   ANSWER_MARGIN_MS,
-				   on_created, sb, e);
+	spec_to_msg(sb->spec, sb->tenant, &create);
+	return link_request_create(sb->link, &create, MSG_CREATED, start_deadline(sb), on_created,
+				   sb, e);
 }
 
 static void on_started(void *arg, struct msg *m, const struct err *why)
@@ -187,7 +233,7 @@ static void on_started(void *arg, struct msg *m, const struct err *why)
 		return;
 	}
 	sb->timings.spawn_us = started.took_us;
-	if (sb->state != STATE_CREATING) {
+	if (!sandbox_is_starting(sb)) {
 		/* Destroyed before it began. */
 		fd_close(&fd);
 		sb->shim = SANDBOX_SHIM_LEAVING;
@@ -203,25 +249,73 @@ static void on_started(void *arg, struct msg *m, const struct err *why)
 	teardown_await(sb, 0);
 }
 
+/* Asks the spawner for a shim; the rest follows from its answer. */
+static int start_shim(struct sandbox *sb, struct err *e)
+{
+	struct msg_start start = {0};
+	str_copy(start.key, sizeof(start.key), sb->key);
+	if (link_request_start(spawner_link(sb->d->spawner), &start, MSG_STARTED,
+			       daemon_deadline(sb->d, POLICY_DEADLINE_CREATE), on_started, sb,
+			       e) < 0)
+		return -1;
+	sb->shim = SANDBOX_SHIM_STARTING;
+	sb->asked_us = clock_us();
+	sb->timings = (struct sandbox_timings){0};
+	return 0;
+}
+
 struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec *spec,
 			       bool keep_failed, sandbox_done_fn *fn, void *arg, struct err *e)
 {
 	struct sandbox *sb = sandbox_new(d, tenant, spec->id, spec, e);
 	if (!sb)
 		return NULL;
-	sb->shim = SANDBOX_SHIM_STARTING;
 	sb->created_real_us = clock_real_us();
-	sb->asked_us = clock_us();
 	sb->keep_failed = keep_failed;
-	struct msg_start start = {0};
-	str_copy(start.key, sizeof(start.key), sb->key);
-	if (link_request_start(spawner_link(d->spawner), &start, MSG_STARTED,
-			       daemon_deadline(d, POLICY_DEADLINE_CREATE), on_started, sb, e) < 0) {
+	if (start_shim(sb, e) < 0) {
 		sandbox_free(sb);
 		return NULL;
 	}
+	if (spec->source == MSG_SOURCE_TEMPLATE) {
+		char key[NAME_KEY_SIZE];
+		name_key_make(key, tenant, spec->template);
+		sb->from = template_find(&d->templates, key);
+	}
+	if (sb->from)
+		sb->from->users++;
 	sb->op = SANDBOX_OP_CREATE;
 	sb->op_waiter = (struct sandbox_waiter){.fn = fn, .arg = arg};
 	sandbox_step(sb, STATE_ASK_CREATE, "create was asked for", NULL);
 	return sb;
+}
+
+static int admit_wake(const struct sandbox *sb, enum msg_restore how, struct err *e)
+{
+	const struct daemon *d = sb->d;
+	struct state_step step;
+	if (!state_step(sb->state, STATE_ASK_WAKE, &step))
+		return err_set(e, ERR_STATE, 0, "wake: it is %s, must be hibernated",
+			       state_name(sb->state));
+	if (d->stopping)
+		return err_set(e, ERR_UNAVAILABLE, 0, "cloisterd is stopping; try again later");
+	if (spec_check_restore(how, sb->set_content, d->vmm.vmm_major, e) < 0)
+		return -1;
+	return quota_check_wake(&d->registry, tenant_by_name(&d->config, sb->tenant), sb->spec, e);
+}
+
+int sandbox_wake(struct sandbox *sb, enum msg_restore how, sandbox_done_fn *fn, void *arg,
+		 struct err *e)
+{
+	if (admit_wake(sb, how, e) < 0)
+		return -1;
+	sandbox_reset(sb, false);
+	if (start_shim(sb, e) < 0)
+		return -1;
+	sb->last.whole = false;
+	sb->spec->source = MSG_SOURCE_WAKE;
+	sb->spec->restore = how == MSG_RESTORE_NONE ? MSG_RESTORE_COPY : how;
+	sb->op = SANDBOX_OP_WAKE;
+	sb->op_waiter = (struct sandbox_waiter){.fn = fn, .arg = arg};
+	sandbox_step(sb, STATE_ASK_WAKE, "wake was asked for", NULL);
+	return 0;
 }

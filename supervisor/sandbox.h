@@ -15,6 +15,7 @@
 struct daemon;
 struct transcript;
 struct sandbox;
+struct template;
 
 /* How its shim fares. */
 enum sandbox_shim {
@@ -30,6 +31,9 @@ enum sandbox_op {
 	SANDBOX_OP_PAUSE,
 	SANDBOX_OP_RESUME,
 	SANDBOX_OP_POWER_BUTTON,
+	SANDBOX_OP_SNAPSHOT,
+	SANDBOX_OP_HIBERNATE,
+	SANDBOX_OP_WAKE,
 };
 
 /* The end of what somebody asked for: why is NULL when it is done. sb may be about to go. */
@@ -41,9 +45,12 @@ struct sandbox_waiter {
 	void *arg;
 };
 
+/* Of the last operation: a start, or the writing of a set. */
 struct sandbox_timings {
+	bool of_set;
 	uint32_t spawn_us;
 	struct msg_timings shim;
+	uint32_t pause_us, vmm_us, copy_us, sync_us;
 	uint32_t total_us;
 };
 
@@ -75,17 +82,29 @@ struct sandbox {
 	struct sandbox_console last;
 	struct transcript *transcript; /* followers of a live one; NULL: none */
 
+	/* Sets: see snapshot.h. */
+	struct template *from;	 /* read by the create in flight */
+	struct template *making; /* its name is reserved for the snapshot in flight */
+	enum state back;	 /* what it was before that snapshot or hibernate */
+	bool has_set;		 /* one of its own may lie on disk: it goes with the record */
+	bool set_safe;		 /* hibernating: the new one is on disk, only the end is left */
+	uint32_t set_content;	 /* enum msg_set_content of it; 0: not known */
+	struct msg_progress progress; /* total_bytes 0: none */
+	int64_t progress_told_us;
+	struct event *op_timer;
+
 	enum sandbox_op op; /* in flight, and who waits for it */
 	struct sandbox_waiter op_waiter;
 	struct sandbox_waiter *end_waiters;
 
-	struct err *fail; /* why the create or the resume failed */
+	struct err *fail; /* why the create, the wake or the resume failed */
 	struct event *timer;
 	char *leftover; /* what clear-up left, NULL: nothing */
 	bool adopted;
 	bool keep_failed; /* wait=none: a failed create stays as a record */
 	bool acked;	  /* EXIT_ACK is sent */
 	bool ending;	  /* an END request is under way */
+	bool set_left;	  /* leftover is about its set, which the spawner could not remove */
 };
 
 /*
@@ -95,6 +114,22 @@ struct sandbox {
  */
 struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec *spec,
 			       bool keep_failed, sandbox_done_fn *fn, void *arg, struct err *e);
+
+/*
+ * Wakes a hibernated one: fn is called when the guest runs, or when the wake failed and it is
+ * hibernated again. NONE lets its memory be copied. -1: it did not begin, fn is not called.
+ */
+int sandbox_wake(struct sandbox *sb, enum msg_restore how, sandbox_done_fn *fn, void *arg,
+		 struct err *e);
+
+/* True between the request to start a guest and its answer: CREATING and WAKING. */
+bool sandbox_is_starting(const struct sandbox *sb);
+
+/* The create does not read its template any more. */
+void sandbox_release_template(struct sandbox *sb);
+
+/* Forgets the VMM that it had, and unless told to keep it, what its console printed. */
+void sandbox_reset(struct sandbox *sb, bool keep_console);
 
 /* A record without a shim yet; spec is taken over, also on failure. */
 struct sandbox *sandbox_new(struct daemon *d, const char *tenant, const char *id, struct spec *spec,

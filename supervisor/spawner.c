@@ -87,11 +87,32 @@ int spawner_exec(const struct host *h, const char *role, int shim_fd, int policy
 	return 0;
 }
 
+/* A set on disk: listed before HOST, and again when asked for. */
+static void on_template(struct spawner *s, const struct msg *m)
+{
+	struct daemon *d = s->d;
+	struct msg_template said;
+	struct err e;
+	if (msg_read_template(m, &said, &e) < 0) {
+		spawner_fail(s, &e);
+		return;
+	}
+	/* Who sleeps is asked for once: since then it is known here. */
+	if (said.hibernated && d->control)
+		return;
+	if (template_add(said.hibernated ? &d->sleeping : &d->templates, &said.set, &e) < 0)
+		log_error("%s: it is on disk, but not known here: %s", said.set.key, e.text);
+}
+
 static void on_record(void *arg, struct msg *m)
 {
 	struct spawner *s = arg;
 	struct msg_gone gone;
 	struct err e;
+	if (m->header.type == MSG_TEMPLATE) {
+		on_template(s, m);
+		return;
+	}
 	if (msg_read_gone(m, &gone, &e) < 0) {
 		spawner_fail(s, &e);
 		return;
@@ -184,4 +205,32 @@ void spawner_remove_socket(struct spawner *s, const char *key)
 				daemon_deadline(s->d, POLICY_DEADLINE_DESTROY), on_removed, NULL,
 				&e) < 0)
 		log_warning("a stale socket was not removed: %s", e.text);
+}
+
+int spawner_remove_set(struct spawner *s, enum msg_remove_kind kind, const char *key,
+		       link_answer_fn *cb, void *arg, struct err *e)
+{
+	struct msg_remove ask = {.kind = kind};
+	str_copy(ask.key, sizeof(ask.key), key);
+	/* A set may be large, and unlinking large files takes its time. */
+	return link_request_remove(s->link, &ask, MSG_DONE,
+				   daemon_deadline(s->d, POLICY_DEADLINE_SNAPSHOT), cb, arg, e);
+}
+
+static void on_listed(void *arg, struct msg *m, const struct err *why)
+{
+	(void)arg;
+	(void)m;
+	if (why)
+		log_warning("templates were not listed again: %s", why->text);
+}
+
+void spawner_list_templates(struct spawner *s)
+{
+	struct msg_hello hello = {.build = CLOISTER_VERSION};
+	struct err e;
+	if (link_request_hello(s->link, &hello, MSG_HOST,
+			       daemon_deadline(s->d, POLICY_DEADLINE_VERSION) + HELLO_MARGIN_MS,
+			       on_listed, s, &e) < 0)
+		log_warning("templates were not listed again: %s", e.text);
 }

@@ -31,4 +31,11 @@ void spawner_fail(struct spawner *s, const struct err *why);
 /* Asks it to remove the socket that a shim left behind; what comes of it is only logged. */
 void spawner_remove_socket(struct spawner *s, const char *key);
 
+/* Asks it to remove a set (MSG_REMOVE_TEMPLATE, MSG_REMOVE_SANDBOX); DONE or why not. */
+int spawner_remove_set(struct spawner *s, enum msg_remove_kind kind, const char *key,
+		       link_answer_fn *cb, void *arg, struct err *e);
+
+/* Has it list the templates again: a shim may have written one for an earlier supervisor. */
+void spawner_list_templates(struct spawner *s);
+
 #endif

@@ -2,7 +2,9 @@
 #include "spec.h"
 
 #include "json.h"
+#include "template.h"
 #include "util.h"
+#include "vmm_version.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -120,42 +122,55 @@ static int take_later(struct spec *s, const cJSON *v, struct err *e)
 		       v->string, shown);
 }
 
+static int take_template(struct spec *s, const cJSON *v, struct err *e)
+{
+	return cJSON_IsNull(v) ? 0 : set_name(&s->template, v, e);
+}
+
 static int take_memory_restore(struct spec *s, const cJSON *v, struct err *e)
 {
-	if (cJSON_IsString(v) && strcmp(v->valuestring, "auto") == 0)
-		return 0;
-	return take_later(s, v, e);
+	return spec_read_restore(v, true, &s->restore, e);
 }
 
 static const struct {
 	const char *name;
+	bool baked; /* a template brings its own */
 	field_fn *take;
 } fields[] = {
-	{"id", take_id},
-	{"kernel", take_kernel},
-	{"initramfs", take_initramfs},
-	{"cmdline", take_cmdline},
-	{"vcpus", take_vcpus},
-	{"memory_mib", take_memory},
-	{"balloon", take_balloon},
-	{"labels", take_labels},
-	{"memory_restore", take_memory_restore},
-	{"max_vcpus", take_later},
-	{"max_memory_mib", take_later},
-	{"disks", take_later},
-	{"network", take_later},
-	{"vsock", take_later},
-	{"template", take_later},
-	{"ttl_s", take_later},
-	{"restart", take_later},
-	{"wait_for", take_later},
+	{"id", false, take_id},
+	{"template", false, take_template},
+	{"memory_restore", false, take_memory_restore},
+	{"kernel", true, take_kernel},
+	{"initramfs", true, take_initramfs},
+	{"cmdline", true, take_cmdline},
+	{"vcpus", true, take_vcpus},
+	{"memory_mib", true, take_memory},
+	{"balloon", true, take_balloon},
+	{"labels", false, take_labels},
+	{"max_vcpus", false, take_later},
+	{"max_memory_mib", false, take_later},
+	{"disks", true, take_later},
+	{"network", false, take_later},
+	{"vsock", false, take_later},
+	{"ttl_s", false, take_later},
+	{"restart", false, take_later},
+	{"wait_for", false, take_later},
 };
 
-static int take_field(struct spec *s, const cJSON *v, struct err *e)
+static int take_field(struct spec *s, const cJSON *v, bool templated, struct err *e)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
-		if (strcmp(fields[i].name, v->string) == 0)
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+		if (strcmp(fields[i].name, v->string) != 0)
+			continue;
+		if (!templated || !fields[i].baked || cJSON_IsNull(v))
 			return fields[i].take(s, v, e);
+		char shown[96];
+		json_show(v, shown, sizeof(shown));
+		return err_set(e, ERR_INVALID, 0,
+			       "%s: %s is not allowed with a template, which has its own; leave it "
+			       "out",
+			       v->string, shown);
+	}
 	err_set(e, ERR_INVALID, 0, "unknown field \"%.80s\"", v->string);
 	str_clean(e->text);
 	return -1;
@@ -163,9 +178,19 @@ static int take_field(struct spec *s, const cJSON *v, struct err *e)
 
 static int check_whole(struct spec *s, struct err *e)
 {
+	if (s->template) {
+		s->source = MSG_SOURCE_TEMPLATE;
+		return 0;
+	}
+	if (s->restore != MSG_RESTORE_NONE)
+		return err_set(e, ERR_INVALID, 0,
+			       "memory_restore: \"%s\" is not allowed without template; must be "
+			       "auto, or absent",
+			       spec_restore_name(s->restore));
 	if (!s->kernel)
 		return err_set(e, ERR_INVALID, 0,
-			       "kernel: missing; must be the name of a file in images/kernels");
+			       "kernel: missing; must be the name of a file in images/kernels (or "
+			       "give template)");
 	if (!s->cmdline)
 		return set_string(&s->cmdline, "", e);
 	return 0;
@@ -179,8 +204,9 @@ struct spec *spec_from_json(const cJSON *body, struct err *e)
 		return NULL;
 	}
 	*s = (struct spec){.vcpus = 1, .memory_mib = 256, .balloon = true};
+	const cJSON *named = cJSON_GetObjectItemCaseSensitive(body, "template");
 	for (const cJSON *v = body->child; v; v = v->next) {
-		if (take_field(s, v, e) < 0) {
+		if (take_field(s, v, named && !cJSON_IsNull(named), e) < 0) {
 			spec_free(s);
 			return NULL;
 		}
@@ -192,36 +218,118 @@ struct spec *spec_from_json(const cJSON *body, struct err *e)
 	return s;
 }
 
+/* The strings of a message, into one whose numbers are set. */
+static int copy_strings(struct spec *s, const struct msg_create *m, struct err *e)
+{
+	char tenant[NAME_SIZE], name[NAME_SIZE];
+	if (set_string(&s->kernel, m->kernel, e) < 0 || set_string(&s->cmdline, m->cmdline, e) < 0)
+		return -1;
+	if ((m->flags & MSG_CREATE_INITRAMFS) && set_string(&s->initramfs, m->initramfs, e) < 0)
+		return -1;
+	if (m->source != MSG_SOURCE_TEMPLATE)
+		return 0;
+	name_key_split(m->template, tenant, name);
+	return set_string(&s->template, name, e);
+}
+
 struct spec *spec_from_msg(const struct msg_create *m, struct err *e)
 {
 	struct spec *s = calloc(1, sizeof(*s));
 	if (s) {
 		*s = (struct spec){.vcpus = m->vcpus,
 				   .memory_mib = m->memory_mib,
-				   .balloon = m->flags & MSG_CREATE_BALLOON};
-		if (set_string(&s->kernel, m->kernel, e) == 0 &&
-		    set_string(&s->cmdline, m->cmdline, e) == 0 &&
-		    (!(m->flags & MSG_CREATE_INITRAMFS) ||
-		     set_string(&s->initramfs, m->initramfs, e) == 0))
+				   .balloon = m->flags & MSG_CREATE_BALLOON,
+				   .source = (enum msg_source)m->source,
+				   .restore = (enum msg_restore)m->restore};
+		if (copy_strings(s, m, e) == 0)
 			return s;
 	}
 	spec_free(s);
-	err_errno(e, ENOMEM, "no memory for an adopted sandbox");
+	err_errno(e, ENOMEM, "no memory for what a sandbox is made of");
 	return NULL;
 }
 
-void spec_to_msg(const struct spec *s, struct msg_create *out)
+void spec_to_msg(const struct spec *s, const char *tenant, struct msg_create *out)
 {
 	*out = (struct msg_create){
 		.vcpus = s->vcpus,
 		.memory_mib = s->memory_mib,
 		.flags = (s->balloon ? MSG_CREATE_BALLOON : 0u) |
 			 (s->initramfs ? MSG_CREATE_INITRAMFS : 0u),
+		.source = s->source,
+		.restore = s->source == MSG_SOURCE_BOOT ? MSG_RESTORE_NONE : s->restore,
 	};
 	str_copy(out->kernel, sizeof(out->kernel), s->kernel);
 	str_copy(out->cmdline, sizeof(out->cmdline), s->cmdline);
 	if (s->initramfs)
 		str_copy(out->initramfs, sizeof(out->initramfs), s->initramfs);
+	if (s->source == MSG_SOURCE_TEMPLATE)
+		name_key_make(out->template, tenant, s->template);
+}
+
+/* ------------------------------------------------------------------ templates */
+
+static const char *const restore_names[MSG_RESTORE_COUNT] = {
+	[MSG_RESTORE_NONE] = "auto",
+	[MSG_RESTORE_MAP] = "map",
+	[MSG_RESTORE_COPY] = "copy",
+	[MSG_RESTORE_ONDEMAND] = "ondemand",
+};
+
+const char *spec_restore_name(enum msg_restore how)
+{
+	return how == MSG_RESTORE_NONE || how >= MSG_RESTORE_COUNT ? NULL : restore_names[how];
+}
+
+int spec_read_restore(const cJSON *v, bool with_ondemand, enum msg_restore *out, struct err *e)
+{
+	int count = with_ondemand ? MSG_RESTORE_COUNT : MSG_RESTORE_ONDEMAND;
+	for (int i = 0; i < count; i++) {
+		if (cJSON_IsString(v) && strcmp(v->valuestring, restore_names[i]) == 0) {
+			*out = (enum msg_restore)i;
+			return 0;
+		}
+	}
+	return refuse(v, with_ondemand ? "auto, map, copy or ondemand" : "auto, map or copy", e);
+}
+
+int spec_check_restore(enum msg_restore how, uint32_t content, uint32_t vmm_major, struct err *e)
+{
+	if (how == MSG_RESTORE_MAP && content && !(content & MSG_SET_RAM))
+		return err_set(
+			e, ERR_INVALID, 0,
+			"memory_restore: \"map\" is not possible, the set has no ram file but "
+			"only the VMM's own memory-ranges; use auto, copy or ondemand");
+	if (how != MSG_RESTORE_ONDEMAND)
+		return 0;
+	if (content && !(content & MSG_SET_RANGES))
+		return err_set(e, ERR_INVALID, 0,
+			       "memory_restore: \"ondemand\" is not possible, the set has no "
+			       "memory-ranges of the VMM's own; use auto, map or copy");
+	if (!vmm_version_has_ondemand(vmm_major))
+		return err_set(
+			e, ERR_INVALID, 0,
+			"memory_restore: \"ondemand\" is not possible with this host's Cloud "
+			"Hypervisor, version 53 is needed; use auto or copy");
+	return 0;
+}
+
+int spec_use_template(struct spec *s, const struct template *t, uint32_t vmm_major, struct err *e)
+{
+	const struct spec *baked = t->spec;
+	if (spec_check_restore(s->restore, t->content, vmm_major, e) < 0)
+		return -1;
+	if (s->restore == MSG_RESTORE_NONE)
+		s->restore = t->content & MSG_SET_RAM		   ? MSG_RESTORE_MAP
+			     : vmm_version_has_ondemand(vmm_major) ? MSG_RESTORE_ONDEMAND
+								   : MSG_RESTORE_COPY;
+	s->vcpus = baked->vcpus;
+	s->memory_mib = baked->memory_mib;
+	s->balloon = baked->balloon;
+	if (set_string(&s->kernel, baked->kernel, e) < 0 ||
+	    set_string(&s->cmdline, baked->cmdline, e) < 0)
+		return -1;
+	return baked->initramfs ? set_string(&s->initramfs, baked->initramfs, e) : 0;
 }
 
 void spec_free(struct spec *s)
@@ -232,6 +340,7 @@ void spec_free(struct spec *s)
 	free(s->kernel);
 	free(s->initramfs);
 	free(s->cmdline);
+	free(s->template);
 	cJSON_Delete(s->labels);
 	free(s);
 }

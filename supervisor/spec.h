@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What a client asks of a new sandbox: the body of POST /v1/sandboxes, checked field by field. */
+/*
+ * What a client asks of a new sandbox: the body of POST /v1/sandboxes, checked field by field. From
+ * a template most of it is not asked for but taken from there.
+ */
 #ifndef SUPERVISOR_SPEC_H
 #define SUPERVISOR_SPEC_H
 
@@ -19,7 +22,13 @@ struct spec {
 	uint32_t memory_mib;
 	bool balloon;
 	cJSON *labels; /* object of strings; NULL: none */
+
+	char *template;		  /* its name, of the sandbox's tenant; NULL: none */
+	enum msg_source source;	  /* what its VMM starts from, next or now */
+	enum msg_restore restore; /* NONE: it boots, or the choice is still to be made */
 };
+
+struct template;
 
 /*
  * Takes a parsed body. NULL with ERR_INVALID: the message names the field, its value and what is
@@ -30,8 +39,27 @@ struct spec *spec_from_json(const cJSON *body, struct err *e);
 /* From what an adopted shim says; it was checked when read. NULL: no memory. */
 struct spec *spec_from_msg(const struct msg_create *m, struct err *e);
 
-/* The message that asks a shim for it. */
-void spec_to_msg(const struct spec *s, struct msg_create *out);
+/* The message that asks a shim of that tenant's for it. */
+void spec_to_msg(const struct spec *s, const char *tenant, struct msg_create *out);
+
+/*
+ * Takes over what is baked into the template that s names, and settles how memory is restored:
+ * map where the set has ram, else ondemand where the VMM (of that major version) can, else copy.
+ * ERR_INVALID: what was asked for does not go with this set or VMM.
+ */
+int spec_use_template(struct spec *s, const struct template *t, uint32_t vmm_major, struct err *e);
+
+/* Whether a set of that content (0: not known) can be restored so; ERR_INVALID otherwise. */
+int spec_check_restore(enum msg_restore how, uint32_t content, uint32_t vmm_major, struct err *e);
+
+/*
+ * memory_restore as a client gives it: auto (MSG_RESTORE_NONE), map, copy, and ondemand where
+ * with_ondemand.
+ */
+int spec_read_restore(const cJSON *v, bool with_ondemand, enum msg_restore *out, struct err *e);
+
+/* "map", "copy", "ondemand"; NULL for MSG_RESTORE_NONE. */
+const char *spec_restore_name(enum msg_restore how);
 
 void spec_free(struct spec *s);
 

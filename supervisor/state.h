@@ -32,20 +32,32 @@ enum state_event {
 	STATE_ASK_RESUME,
 	STATE_ASK_POWER_BUTTON,
 	STATE_ASK_CONSOLE_INPUT,
+	STATE_ASK_SNAPSHOT,
+	STATE_ASK_HIBERNATE,
+	STATE_ASK_WAKE,
 	STATE_ASK_DESTROY,
 	/* what came of them */
 	STATE_CREATED,
 	STATE_CREATE_FAILED,
 	STATE_PAUSED_NOW,
 	STATE_RESUMED,
+	STATE_BACK_RUNNING, /* a snapshot or hibernate ended with the guest as it was before */
+	STATE_BACK_PAUSED,
+	STATE_HIBERNATED_NOW, /* its set is safe and nothing of VMM and shim is left */
+	STATE_WOKEN,
+	STATE_WAKE_FAILED,
 	STATE_DESTROYED,
 	STATE_DESTROY_FAILED,
 	/* what nobody asked for */
 	STATE_ADOPT_RUNNING,
 	STATE_ADOPT_PAUSED,
+	STATE_ADOPT_SNAPSHOTTING,
+	STATE_ADOPT_HIBERNATED,
+	STATE_SET_SAFE, /* the VMM was ended on purpose: hibernated, as an earlier supervisor asked
+			 */
 	STATE_GUEST_OFF,
 	STATE_VMM_LOST,	   /* died, or the shim did */
-	STATE_RESUME_LOST, /* ended by us after a failed resume */
+	STATE_RESUME_LOST, /* ended after a failed resume */
 	STATE_EVENT_COUNT
 };
 
@@ -56,6 +68,7 @@ enum state_action {
 	STATE_DO_RESUME,       /* ask the shim */
 	STATE_DO_POWER_BUTTON, /* ask the shim */
 	STATE_DO_INPUT,	       /* ask the shim */
+	STATE_DO_SNAPSHOT,     /* ask the shim */
 	STATE_DO_END,	       /* end VMM and shim, clear up */
 	STATE_DO_FORGET,       /* drop the record */
 	STATE_DO_COLLECT,      /* read out the console, let the shim go */

@@ -3,6 +3,7 @@
 
 #include "daemon.h"
 #include "log.h"
+#include "snapshot.h"
 #include "spawner.h"
 #include "util.h"
 #include "view.h"
@@ -24,9 +25,11 @@ static void answer_end_waiters(struct sandbox *sb, const struct err *why)
 /* A record of an end that no VMM reported: it was destroyed before it ran. */
 static void note_destroyed(struct sandbox *sb)
 {
-	if (sb->exit)
+	/* An end in hibernation was none; the destroy is. */
+	if (sb->exit && sb->exit->cause != MSG_CAUSE_HIBERNATED)
 		return;
-	sb->exit = calloc(1, sizeof(*sb->exit));
+	if (!sb->exit)
+		sb->exit = calloc(1, sizeof(*sb->exit));
 	if (sb->exit)
 		*sb->exit = (struct msg_exit){
 			.cause = MSG_CAUSE_DESTROYED,
@@ -36,11 +39,49 @@ static void note_destroyed(struct sandbox *sb)
 		};
 }
 
+static void set_leftover(struct sandbox *sb, const char *text)
+{
+	free(sb->leftover);
+	sb->leftover = text ? strdup(text[0] ? text : "the spawner does not say what") : NULL;
+	sb->set_left = false;
+}
+
+static void finish_destroy(struct sandbox *sb);
+
+static void on_set_removed(void *arg, struct msg *m, const struct err *why)
+{
+	struct sandbox *sb = arg;
+	(void)m;
+	if (!why || why->kind == ERR_NOT_FOUND) {
+		sb->has_set = false;
+	} else {
+		set_leftover(sb, why->text);
+		sb->set_left = true;
+	}
+	finish_destroy(sb);
+}
+
+/* True: the spawner has been asked to remove the set, and its answer goes on. */
+static bool remove_set(struct sandbox *sb)
+{
+	struct err e;
+	if (!sb->has_set || sb->leftover)
+		return false;
+	if (spawner_remove_set(sb->d->spawner, MSG_REMOVE_SANDBOX, sb->key, on_set_removed, sb,
+			       &e) == 0)
+		return true;
+	set_leftover(sb, e.text);
+	sb->set_left = true;
+	return false;
+}
+
 static void finish_destroy(struct sandbox *sb)
 {
 	struct err e;
 	err_set(&e, ERR_STATE, 0, "it was destroyed meanwhile");
 	sandbox_op_done(sb, &e);
+	if (remove_set(sb))
+		return;
 	if (sb->leftover) {
 		err_set(&e, ERR_INTERNAL, 0,
 			"not all of it could be cleared up: %s; the record stays, try destroy "
@@ -62,6 +103,7 @@ static void finish_destroy(struct sandbox *sb)
 
 static void finish_failed_create(struct sandbox *sb)
 {
+	sandbox_release_template(sb);
 	struct err e = {.kind = ERR_INTERNAL, .text = "the create failed"};
 	if (sb->fail)
 		e = *sb->fail;
@@ -84,6 +126,22 @@ static void finish_failed_create(struct sandbox *sb)
 		sandbox_free(sb);
 }
 
+/* Back to sleep: its set is as it was. */
+static void finish_failed_wake(struct sandbox *sb)
+{
+	struct err e = {.kind = ERR_INTERNAL, .text = "the wake failed"};
+	if (sb->fail)
+		e = *sb->fail;
+	/* What is missing is a part of its set, not of the request. */
+	if (e.kind == ERR_NOT_FOUND)
+		e.kind = ERR_INTERNAL;
+	if (sb->leftover)
+		log_error("%s: left behind: %s", sb->key, sb->leftover);
+	sandbox_reset(sb, false);
+	sandbox_step(sb, STATE_WAKE_FAILED, e.text, NULL);
+	sandbox_op_done(sb, &e);
+}
+
 /* Nothing of shim and VMM runs any more: what the state makes of that. */
 static void finish(struct sandbox *sb)
 {
@@ -96,18 +154,17 @@ static void finish(struct sandbox *sb)
 		err_set(&e, ERR_UNAVAILABLE, 0, "the shim has ended");
 		link_fail(sb->link, &e);
 	}
+	snapshot_shim_gone(sb);
 	if (sb->state == STATE_DESTROYING)
 		finish_destroy(sb);
 	else if (sb->state == STATE_CREATING)
 		finish_failed_create(sb);
+	else if (sb->state == STATE_WAKING)
+		finish_failed_wake(sb);
+	else if (sb->state == STATE_HIBERNATING)
+		snapshot_hibernated(sb);
 	else if (sb->leftover)
 		log_error("%s: left behind: %s; destroy tries again", sb->key, sb->leftover);
-}
-
-static void set_leftover(struct sandbox *sb, const char *text)
-{
-	free(sb->leftover);
-	sb->leftover = text ? strdup(text[0] ? text : "the spawner does not say what") : NULL;
 }
 
 static void on_ended(void *arg, struct msg *m, const struct err *why)
@@ -187,7 +244,7 @@ void teardown_gone(struct sandbox *sb, const struct msg_gone *gone)
 		log_warning("%s: its shim ended by signal %d", sb->key, gone->signal);
 	else if (gone->code > 0)
 		log_debug("%s: its shim ended with status %d", sb->key, gone->code);
-	if (sb->state == STATE_CREATING && sb->fail && sb->fail->kind == ERR_UNAVAILABLE)
+	if (sandbox_is_starting(sb) && sb->fail && sb->fail->kind == ERR_UNAVAILABLE)
 		err_set(sb->fail, ERR_INTERNAL, 0,
 			"its shim ended before the guest ran (status %d, signal %d); the log says "
 			"more",
@@ -241,6 +298,8 @@ int teardown_destroy(struct sandbox *sb, uint32_t grace_ms, sandbox_done_fn *fn,
 	}
 	sandbox_step(sb, STATE_ASK_DESTROY, "destroy was asked for", NULL);
 	if (sb->shim == SANDBOX_SHIM_GONE) {
+		if (sb->set_left)
+			set_leftover(sb, NULL);
 		if (sb->leftover)
 			ask_end(sb);
 		else

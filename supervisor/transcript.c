@@ -290,6 +290,11 @@ void transcript_over(struct sandbox *sb)
 	}
 }
 
+bool transcript_is_followed(const struct sandbox *sb)
+{
+	return sb->transcript && sb->transcript->followers;
+}
+
 void transcript_end(struct sandbox *sb)
 {
 	if (!sb->transcript)

@@ -37,6 +37,9 @@ void transcript_unfollow(struct transcript_follower *f);
 /* The record's console is whole: followers get the rest of it from there. */
 void transcript_over(struct sandbox *sb);
 
+/* Whether anybody follows it. */
+bool transcript_is_followed(const struct sandbox *sb);
+
 /* The record goes: ends all followers. */
 void transcript_end(struct sandbox *sb);
 

@@ -48,6 +48,14 @@ static void add_timings(cJSON *o, const struct sandbox *sb)
 {
 	const struct sandbox_timings *t = &sb->timings;
 	cJSON *times = cJSON_AddObjectToObject(o, "timings_us");
+	if (t->of_set) {
+		cJSON_AddNumberToObject(times, "pause_us", t->pause_us);
+		cJSON_AddNumberToObject(times, "vmm_us", t->vmm_us);
+		cJSON_AddNumberToObject(times, "copy_us", t->copy_us);
+		cJSON_AddNumberToObject(times, "sync_us", t->sync_us);
+		cJSON_AddNumberToObject(times, "total_us", t->total_us);
+		return;
+	}
 	/* An adopted one's shim knows its own steps only. */
 	if (t->total_us)
 		cJSON_AddNumberToObject(times, "spawn_us", t->spawn_us);
@@ -61,6 +69,52 @@ static void add_timings(cJSON *o, const struct sandbox *sb)
 		cJSON_AddNumberToObject(times, "total_us", t->total_us);
 }
 
+/* A string, or null where there is none. */
+static void add_text(cJSON *o, const char *name, const char *text)
+{
+	if (text)
+		cJSON_AddStringToObject(o, name, text);
+	else
+		cJSON_AddNullToObject(o, name);
+}
+
+static void add_progress(cJSON *o, const struct msg_progress *p)
+{
+	if (!p->total_bytes)
+		return;
+	cJSON *progress = cJSON_AddObjectToObject(o, "progress");
+	cJSON_AddNumberToObject(progress, "done_bytes", (double)p->done_bytes);
+	cJSON_AddNumberToObject(progress, "total_bytes", (double)p->total_bytes);
+}
+
+cJSON *view_template(const struct template *t)
+{
+	char tenant[NAME_SIZE], parent[NAME_SIZE];
+	cJSON *o = cJSON_CreateObject();
+	if (!o)
+		return NULL;
+	name_key_split(t->parent, tenant, parent);
+	cJSON_AddStringToObject(o, "name", t->name);
+	cJSON_AddStringToObject(o, "tenant", t->tenant);
+	cJSON_AddStringToObject(o, "parent", parent);
+	add_time(o, "created_at", t->created_real_us);
+	cJSON_AddStringToObject(o, "vmm_version", t->vmm_version);
+	cJSON_AddNumberToObject(o, "vcpus", t->spec->vcpus);
+	cJSON_AddNumberToObject(o, "memory_mib", t->spec->memory_mib);
+	cJSON_AddBoolToObject(o, "balloon", t->spec->balloon);
+	cJSON_AddStringToObject(o, "kernel", t->spec->kernel);
+	add_text(o, "initramfs", t->spec->initramfs);
+	cJSON_AddStringToObject(o, "cmdline", t->spec->cmdline);
+	cJSON *content = cJSON_AddArrayToObject(o, "content");
+	if (t->content & MSG_SET_RAM)
+		cJSON_AddItemToArray(content, cJSON_CreateString("ram"));
+	if (t->content & MSG_SET_RANGES)
+		cJSON_AddItemToArray(content, cJSON_CreateString("memory-ranges"));
+	cJSON_AddNumberToObject(o, "apparent_bytes", (double)t->apparent_bytes);
+	cJSON_AddNumberToObject(o, "allocated_bytes", (double)t->allocated_bytes);
+	return o;
+}
+
 cJSON *view_sandbox(const struct sandbox *sb)
 {
 	const struct spec *s = sb->spec;
@@ -71,20 +125,21 @@ cJSON *view_sandbox(const struct sandbox *sb)
 	cJSON_AddStringToObject(o, "tenant", sb->tenant);
 	cJSON_AddStringToObject(o, "state", state_name(sb->state));
 	cJSON_AddStringToObject(o, "kernel", s->kernel);
-	if (s->initramfs)
-		cJSON_AddStringToObject(o, "initramfs", s->initramfs);
-	else
-		cJSON_AddNullToObject(o, "initramfs");
+	add_text(o, "initramfs", s->initramfs);
 	cJSON_AddStringToObject(o, "cmdline", s->cmdline);
 	cJSON_AddNumberToObject(o, "vcpus", s->vcpus);
 	cJSON_AddNumberToObject(o, "memory_mib", s->memory_mib);
 	cJSON_AddBoolToObject(o, "balloon", s->balloon);
+	add_text(o, "template", s->template);
+	add_text(o, "memory_restore", spec_restore_name(s->restore));
 	add_time(o, "created_at", sb->created_real_us);
 	add_vmm(o, sb);
-	if (sb->exit)
+	/* Hibernation is no end. */
+	if (sb->exit && sb->exit->cause != MSG_CAUSE_HIBERNATED)
 		cJSON_AddItemToObject(o, "exit", view_exit(sb->exit));
 	else
 		cJSON_AddNullToObject(o, "exit");
+	add_progress(o, &sb->progress);
 	add_timings(o, sb);
 	if (s->labels)
 		cJSON_AddItemToObject(o, "labels", cJSON_Duplicate(s->labels, 1));

@@ -5,10 +5,12 @@
 #define SUPERVISOR_VIEW_H
 
 #include "sandbox.h"
+#include "template.h"
 
 #include <cjson/cJSON.h>
 
 cJSON *view_sandbox(const struct sandbox *sb);
+cJSON *view_template(const struct template *t);
 
 /* The "exit" object. */
 cJSON *view_exit(const struct msg_exit *x);

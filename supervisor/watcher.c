@@ -3,6 +3,7 @@
 
 #include "daemon.h"
 #include "log.h"
+#include "snapshot.h"
 #include "teardown.h"
 #include "transcript.h"
 #include "util.h"
@@ -81,6 +82,9 @@ static enum state_event meaning(const struct sandbox *sb)
 {
 	if (sb->fail && sb->state == STATE_PAUSED)
 		return STATE_RESUME_LOST;
+	/* The shim's own doing: after a snapshot the guest could not go on. */
+	if (sb->exit->cause == MSG_CAUSE_VMM_ERROR && sb->exit->phase == MSG_PHASE_RESUMING)
+		return STATE_RESUME_LOST;
 	if (sb->exit->cause == MSG_CAUSE_GUEST_SHUTDOWN || sb->exit->cause == MSG_CAUSE_DESTROYED)
 		return STATE_GUEST_OFF;
 	return STATE_VMM_LOST;
@@ -89,7 +93,7 @@ static enum state_event meaning(const struct sandbox *sb)
 static void tell_exit(struct sandbox *sb)
 {
 	enum state_event event = meaning(sb);
-	if (event == STATE_RESUME_LOST) {
+	if (event == STATE_RESUME_LOST && sb->fail) {
 		sb->exit->cause = MSG_CAUSE_VMM_ERROR;
 		str_copy(sb->exit->detail, sizeof(sb->exit->detail), sb->fail->text);
 	}
@@ -107,7 +111,10 @@ static void on_exit_record(struct sandbox *sb, const struct msg *m)
 		link_fail(sb->link, &e);
 		return;
 	}
-	if (sb->exit || sb->state == STATE_CREATING) {
+	/* An adopted one says it again after each STATUS. */
+	if (sb->exit && sb->adopted)
+		return;
+	if (sb->exit || sandbox_is_starting(sb)) {
 		err_set(&e, ERR_PROTOCOL, 0, "%s: EXIT record out of turn", sb->key);
 		log_error("link closed: %s", e.text);
 		link_fail(sb->link, &e);
@@ -121,7 +128,10 @@ static void on_exit_record(struct sandbox *sb, const struct msg *m)
 		return;
 	}
 	/* The event first: whoever waits for it does not wait for the console. */
-	tell_exit(sb);
+	if (sb->set_safe || said.cause == MSG_CAUSE_HIBERNATED)
+		snapshot_vmm_ended(sb);
+	else
+		tell_exit(sb);
 	collect_next(sb, sb->d->config.policy.console_bytes, true);
 }
 
@@ -143,6 +153,16 @@ static void on_event_record(struct sandbox *sb, const struct msg *m)
 		cJSON_AddNumberToObject(more, "count", said.count);
 	log_info("%s: %s of the guest", sb->key, name);
 	events_emit(&sb->d->events, sb->id, sb->tenant, name, more);
+}
+
+static void on_progress_record(struct sandbox *sb, const struct msg *m)
+{
+	struct msg_progress said;
+	struct err e;
+	if (msg_read_progress(m, &said, &e) < 0)
+		link_fail(sb->link, &e);
+	else
+		snapshot_progress(sb, &said);
 }
 
 static void on_log_record(struct sandbox *sb, const struct msg *m)
@@ -170,6 +190,9 @@ static void on_record(void *arg, struct msg *m)
 	case MSG_EVENT:
 		on_event_record(sb, m);
 		break;
+	case MSG_PROGRESS:
+		on_progress_record(sb, m);
+		break;
 	case MSG_LOG:
 		on_log_record(sb, m);
 		break;
@@ -181,6 +204,13 @@ static void on_record(void *arg, struct msg *m)
 	}
 }
 
+static enum msg_phase phase_of(enum state s)
+{
+	return s == STATE_PAUSED				   ? MSG_PHASE_PAUSED
+	       : s == STATE_SNAPSHOTTING || s == STATE_HIBERNATING ? MSG_PHASE_SNAPSHOTTING
+								   : MSG_PHASE_RUNNING;
+}
+
 /* The VMM dies with its shim (PDEATHSIG), so its end is known though nobody reported it. */
 static void lose_shim(struct sandbox *sb, const struct err *why)
 {
@@ -190,7 +220,7 @@ static void lose_shim(struct sandbox *sb, const struct err *why)
 		*sb->exit = (struct msg_exit){
 			.cause = MSG_CAUSE_SHIM_LOST,
 			.code = -1,
-			.phase = sb->state == STATE_PAUSED ? MSG_PHASE_PAUSED : MSG_PHASE_RUNNING,
+			.phase = phase_of(sb->state),
 			.at_real_us = clock_real_us(),
 		};
 		str_copy(sb->exit->detail, sizeof(sb->exit->detail), why->text);
@@ -208,9 +238,12 @@ static void on_closed(void *arg, const struct err *why)
 	sb->link = NULL;
 	if (sb->shim == SANDBOX_SHIM_UP)
 		sb->shim = SANDBOX_SHIM_LEAVING;
-	if (sb->state == STATE_RUNNING || sb->state == STATE_PAUSED)
+	if (sb->set_safe && sb->state == STATE_HIBERNATING)
+		log_info("%s: its shim has gone, its set is safe", sb->key);
+	else if (sb->state == STATE_RUNNING || sb->state == STATE_PAUSED ||
+		 sb->state == STATE_SNAPSHOTTING || sb->state == STATE_HIBERNATING)
 		lose_shim(sb, why);
-	else if (sb->state == STATE_CREATING)
+	else if (sandbox_is_starting(sb))
 		sandbox_set_fail(sb, why);
 	sb->last.whole = true;
 	transcript_over(sb);

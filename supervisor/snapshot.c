@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "snapshot.h"
+
+#include "daemon.h"
+#include "log.h"
+#include "operate.h"
+#include "spawner.h"
+#include "teardown.h"
+#include "tenant.h"
+#include "transcript.h"
+#include "util.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ANSWER_MARGIN_MS 2000	/* for the shim's answer, once its own deadline is over */
+#define PROGRESS_GAP_US	 500000 /* between two events about it */
+#define WATCH_MS	 200	/* an adopted shim in mid-snapshot is asked again after this */
+
+/* ------------------------------------------------------------------ time */
+
+static void set_timer(struct sandbox *sb, event_callback_fn fn, uint32_t ms)
+{
+	const struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
+	if (sb->op_timer)
+		event_free(sb->op_timer);
+	sb->op_timer = evtimer_new(sb->d->base, fn, sb);
+	if (!sb->op_timer || evtimer_add(sb->op_timer, &tv) < 0)
+		log_warning("%s: no memory for a timer", sb->key);
+}
+
+static void clear_timer(struct sandbox *sb)
+{
+	if (sb->op_timer)
+		event_free(sb->op_timer);
+	sb->op_timer = NULL;
+}
+
+/*
+ * The client waits no longer. The operation stays: what it comes to is for the shim to say, and
+ * until it does nothing is known of the set. Destroy works meanwhile.
+ */
+static void on_late(evutil_socket_t fd, short what, void *arg)
+{
+	struct sandbox *sb = arg;
+	struct sandbox_waiter waiter = sb->op_waiter;
+	struct err e;
+	(void)fd;
+	(void)what;
+	err_set(&e, ERR_DEADLINE, 0,
+		"it is still being written after [limits] snapshot_ms and may come to an end yet; "
+		"look at the sandbox's state");
+	log_warning("%s: %s", sb->key, e.text);
+	sb->op_waiter = (struct sandbox_waiter){0};
+	if (waiter.fn)
+		waiter.fn(waiter.arg, sb, &e);
+}
+
+void snapshot_progress(struct sandbox *sb, const struct msg_progress *said)
+{
+	int64_t now = clock_us();
+	if (sb->state != STATE_SNAPSHOTTING && sb->state != STATE_HIBERNATING)
+		return;
+	sb->progress = *said;
+	if (now - sb->progress_told_us < PROGRESS_GAP_US)
+		return;
+	sb->progress_told_us = now;
+	cJSON *more = cJSON_CreateObject();
+	cJSON_AddNumberToObject(more, "done_bytes", (double)said->done_bytes);
+	cJSON_AddNumberToObject(more, "total_bytes", (double)said->total_bytes);
+	events_emit(&sb->d->events, sb->id, sb->tenant, "progress", more);
+}
+
+/* ------------------------------------------------------------------ the end of one */
+
+static void no_progress(struct sandbox *sb)
+{
+	sb->progress = (struct msg_progress){0};
+	sb->progress_told_us = 0;
+	clear_timer(sb);
+}
+
+/* The guest goes on as it was, unless something else came of it meanwhile. */
+static void go_back(struct sandbox *sb, const char *reason)
+{
+	no_progress(sb);
+	if (sb->state == STATE_SNAPSHOTTING || sb->state == STATE_HIBERNATING)
+		sandbox_step(sb, sb->back == STATE_PAUSED ? STATE_BACK_PAUSED : STATE_BACK_RUNNING,
+			     reason, NULL);
+}
+
+static void note_timings(struct sandbox *sb, const struct msg_snapshotted *said)
+{
+	sb->timings = (struct sandbox_timings){
+		.of_set = true,
+		.pause_us = said->pause_us,
+		.vmm_us = said->vmm_us,
+		.copy_us = said->copy_us,
+		.sync_us = said->sync_us,
+		.total_us = (uint32_t)(clock_us() - sb->asked_us),
+	};
+}
+
+static void give_name_back(struct sandbox *sb)
+{
+	if (sb->making)
+		template_forget(sb->making);
+	sb->making = NULL;
+}
+
+static void failed(struct sandbox *sb, const struct err *why)
+{
+	struct err e;
+	/* Of the end that somebody asked for the shim can only say that it is one. */
+	if (sb->state == STATE_DESTROYING) {
+		err_set(&e, ERR_STATE, 0, "it was destroyed meanwhile");
+		why = &e;
+	}
+	/* Not an answer: the link ended. What the shim wrote is looked after when it is gone. */
+	bool lost = !sb->link || link_chan(sb->link)->fd < 0;
+	if (lost) {
+		no_progress(sb);
+		/* The end of the shim answers, when its set was safe before. */
+		if (!(sb->set_safe && sb->op == SANDBOX_OP_HIBERNATE))
+			sandbox_op_done(sb, why);
+		return;
+	}
+	log_warning("%s: %s", sb->key, why->text);
+	give_name_back(sb);
+	go_back(sb, why->text);
+	sandbox_op_done(sb, why);
+}
+
+/* -1 after closing the link: the answer is not what was asked for. May end the sandbox. */
+static int read_answer(struct sandbox *sb, const struct msg *m, const char *key,
+		       struct msg_snapshotted *said)
+{
+	struct err e;
+	if (msg_read_snapshotted(m, said, &e) == 0) {
+		if (strcmp(said->set.key, key) == 0)
+			return 0;
+		err_set(&e, ERR_PROTOCOL, 0, "SNAPSHOTTED record of %s, not of %s", said->set.key,
+			key);
+	}
+	log_error("%s: link closed: %s", sb->key, e.text);
+	no_progress(sb);
+	sandbox_op_done(sb, &e);
+	link_fail(sb->link, &e);
+	return -1;
+}
+
+/* ------------------------------------------------------------------ template */
+
+static void on_template(void *arg, struct msg *m, const struct err *why)
+{
+	/* 3 KiB, on the one thread of the loop. */
+	static struct msg_snapshotted said;
+	struct sandbox *sb = arg;
+	struct template *t = sb->making;
+	struct err e;
+	if (why) {
+		failed(sb, why);
+		return;
+	}
+	if (read_answer(sb, m, t->key, &said) < 0)
+		return;
+	note_timings(sb, &said);
+	if (template_fill(t, &said.set, &e) < 0) {
+		/* It is there, though it cannot be shown before the next start. */
+		give_name_back(sb);
+		go_back(sb, e.text);
+		sandbox_op_done(sb, &e);
+		return;
+	}
+	cJSON *more = cJSON_CreateObject();
+	cJSON_AddStringToObject(more, "template", t->name);
+	cJSON_AddStringToObject(more, "action", "created");
+	log_info("%s: template %s is whole", sb->key, t->name);
+	events_emit(&sb->d->events, sb->id, sb->tenant, "template", more);
+	go_back(sb, "the snapshot is done");
+	sandbox_op_done(sb, NULL);
+	sb->making = NULL;
+}
+
+static int ask(struct sandbox *sb, enum msg_snapshot_kind kind, const char *template,
+	       link_answer_fn *cb, struct err *e)
+{
+	struct msg_snapshot body = {.kind = kind};
+	str_copy(body.template, sizeof(body.template), template);
+	/* No deadline at the link: on_late() keeps the client's. */
+	return link_request_snapshot(sb->link, &body, MSG_SNAPSHOTTED, 0, cb, sb, e);
+}
+
+static void begun(struct sandbox *sb, enum sandbox_op op, enum state_event event,
+		  sandbox_done_fn *fn, void *arg)
+{
+	operate_begun(sb, op, fn, arg);
+	sb->asked_us = clock_us();
+	sb->back = sb->state;
+	sandbox_step(sb, event,
+		     op == SANDBOX_OP_SNAPSHOT ? "snapshot was asked for"
+					       : "hibernate was asked for",
+		     NULL);
+	set_timer(sb, on_late, daemon_deadline(sb->d, POLICY_DEADLINE_SNAPSHOT) + ANSWER_MARGIN_MS);
+}
+
+int snapshot_template(struct sandbox *sb, const char *name, sandbox_done_fn *fn, void *arg,
+		      struct err *e)
+{
+	struct daemon *d = sb->d;
+	if (operate_may_begin(sb, STATE_ASK_SNAPSHOT, SANDBOX_OP_SNAPSHOT, e) < 0)
+		return -1;
+	sb->making = template_reserve(&d->templates, tenant_by_name(&d->config, sb->tenant),
+				      sb->tenant, name, e);
+	if (!sb->making)
+		return -1;
+	if (ask(sb, MSG_SNAPSHOT_TEMPLATE, name, on_template, e) < 0) {
+		give_name_back(sb);
+		return -1;
+	}
+	begun(sb, SANDBOX_OP_SNAPSHOT, STATE_ASK_SNAPSHOT, fn, arg);
+	return 0;
+}
+
+/* ------------------------------------------------------------------ hibernate */
+
+static void on_set_written(void *arg, struct msg *m, const struct err *why)
+{
+	static struct msg_snapshotted said;
+	struct sandbox *sb = arg;
+	if (why) {
+		failed(sb, why);
+		return;
+	}
+	if (read_answer(sb, m, sb->key, &said) < 0)
+		return;
+	note_timings(sb, &said);
+	no_progress(sb);
+	sb->set_content = said.set.content;
+	sb->set_safe = true;
+	/* EXIT follows; a shim that cannot end its VMM has the spawner do it. */
+	if (sb->state == STATE_HIBERNATING)
+		teardown_await(sb, daemon_deadline(sb->d, POLICY_DEADLINE_SHUTDOWN) +
+					   daemon_deadline(sb->d, POLICY_DEADLINE_DESTROY));
+}
+
+int snapshot_hibernate(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct err *e)
+{
+	if (operate_may_begin(sb, STATE_ASK_HIBERNATE, SANDBOX_OP_HIBERNATE, e) < 0 ||
+	    ask(sb, MSG_SNAPSHOT_HIBERNATE, "", on_set_written, e) < 0)
+		return -1;
+	/* Whatever comes of it, there may be a set from here on. */
+	sb->has_set = true;
+	sb->set_safe = false;
+	begun(sb, SANDBOX_OP_HIBERNATE, STATE_ASK_HIBERNATE, fn, arg);
+	return 0;
+}
+
+void snapshot_vmm_ended(struct sandbox *sb)
+{
+	sb->exit->cause = MSG_CAUSE_HIBERNATED;
+	sb->has_set = true;
+	sb->set_safe = true;
+	sandbox_step(sb, STATE_SET_SAFE, "it hibernates, as an earlier supervisor asked", NULL);
+}
+
+void snapshot_hibernated(struct sandbox *sb)
+{
+	if (sb->leftover)
+		log_error("%s: left behind: %s; destroy tries again", sb->key, sb->leftover);
+	no_progress(sb);
+	if (sb->timings.of_set)
+		sb->timings.total_us = (uint32_t)(clock_us() - sb->asked_us);
+	/* No memory but its record's stays; what followers have not had yet goes at the wake. */
+	sandbox_reset(sb, transcript_is_followed(sb));
+	sandbox_step(sb, STATE_HIBERNATED_NOW, "its set is safe", NULL);
+	sandbox_op_done(sb, NULL);
+}
+
+/* ------------------------------------------------------------------ what is left */
+
+static void on_cleared(void *arg, struct msg *m, const struct err *why)
+{
+	struct template *t = arg;
+	(void)m;
+	if (why && why->kind != ERR_NOT_FOUND)
+		log_error("%s: what its shim left of it was not removed: %s", t->key, why->text);
+	template_forget(t);
+}
+
+void snapshot_shim_gone(struct sandbox *sb)
+{
+	struct template *t = sb->making;
+	struct err e;
+	if (!t)
+		return;
+	sb->making = NULL;
+	t->removing = true;
+	if (spawner_remove_set(sb->d->spawner, MSG_REMOVE_TEMPLATE, t->key, on_cleared, t, &e) < 0)
+		on_cleared(t, NULL, &e);
+}
+
+/* ------------------------------------------------------------------ adopted in the middle */
+
+static void ask_status(evutil_socket_t fd, short what, void *arg);
+
+static void on_status(void *arg, struct msg *m, const struct err *why)
+{
+	struct sandbox *sb = arg;
+	struct msg_status said;
+	struct err e;
+	if (!why && msg_read_status(m, &said, &e) < 0) {
+		link_fail(sb->link, &e);
+		return;
+	}
+	if (sb->state != STATE_SNAPSHOTTING || !sb->link || link_chan(sb->link)->fd < 0)
+		return;
+	if (why || said.phase == MSG_PHASE_SNAPSHOTTING || said.phase == MSG_PHASE_PAUSING ||
+	    said.phase == MSG_PHASE_RESUMING) {
+		set_timer(sb, ask_status, WATCH_MS);
+		return;
+	}
+	/* Of an end EXIT tells, which follows; what it wrote is on disk, or is not. */
+	if (said.phase == MSG_PHASE_RUNNING || said.phase == MSG_PHASE_PAUSED) {
+		sb->back = said.phase == MSG_PHASE_PAUSED ? STATE_PAUSED : STATE_RUNNING;
+		go_back(sb, "an earlier supervisor's snapshot is over");
+		spawner_list_templates(sb->d->spawner);
+	}
+}
+
+static void ask_status(evutil_socket_t fd, short what, void *arg)
+{
+	struct msg_hello hello = {.build = CLOISTER_VERSION};
+	struct sandbox *sb = arg;
+	struct err e;
+	(void)fd;
+	(void)what;
+	if (sb->state != STATE_SNAPSHOTTING || !sb->link)
+		return;
+	if (link_request_hello(sb->link, &hello, MSG_STATUS, ANSWER_MARGIN_MS, on_status, sb, &e) <
+	    0) {
+		log_warning("%s: %s", sb->key, e.text);
+		set_timer(sb, ask_status, WATCH_MS);
+	}
+}
+
+void snapshot_watch(struct sandbox *sb)
+{
+	set_timer(sb, ask_status, WATCH_MS);
+}
