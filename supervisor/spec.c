@@ -299,7 +299,7 @@ int spec_check_restore(enum msg_restore how, uint32_t content, uint32_t vmm_majo
 		return err_set(
 			e, ERR_INVALID, 0,
 			"memory_restore: \"map\" is not possible, the set has no ram file but "
-			"only the VMM's own memory-ranges; use auto, copy or ondemand");
+			"only the VMM's own memory-ranges; use auto or copy");
 	if (how != MSG_RESTORE_ONDEMAND)
 		return 0;
 	if (content && !(content & MSG_SET_RANGES))

@@ -4,6 +4,7 @@
 #include "cli_run.h"
 #include "cli_spec.h"
 #include "cli_stream.h"
+#include "cli_template.h"
 #include "util.h"
 
 #include <limits.h>
@@ -221,6 +222,13 @@ const struct cli_command cli_commands[] = {
 	{"resume", "ID...", 1, INT_MAX, command_resume, "Let a paused guest go on."},
 	{"power-button", "ID...", 1, INT_MAX, command_power_button,
 	 "Press the guest's ACPI power button."},
+	{"snapshot", "ID NAME", 2, 2, cli_template_snapshot,
+	 "Make a template of a sandbox, which goes on."},
+	{"hibernate", "ID...", 1, INT_MAX, cli_template_hibernate,
+	 "Write a guest to disk and end its VMM."},
+	{"wake", "ID...", 1, INT_MAX, cli_template_wake, "Let a hibernated guest go on."},
+	{"templates", "[ls | inspect NAME... | rm NAME...]", 0, INT_MAX, cli_template_manage,
+	 "List, show or remove templates."},
 	{"destroy", "ID...", 1, INT_MAX, command_destroy, "End a sandbox and forget it."},
 	{"console", "ID", 1, 1, cli_stream_console, "Print what a guest wrote, or send it input."},
 	{"logs", "ID", 1, 1, cli_stream_console, "The same as console."},

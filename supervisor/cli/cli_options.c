@@ -55,6 +55,10 @@ static const struct option_spec specs[] = {
 	{"initramfs", 0, TYPE_NAME, AT(initramfs), 0, 0, 0, MAKERS, "NAME", "the initramfs image"},
 	{"cmdline", 0, TYPE_TEXT, AT(cmdline), 0, 0, 0, MAKERS, "TEXT",
 	 "the guest kernel's command line"},
+	{"template", 0, TYPE_NAME, AT(template), 0, 0, 0, MAKERS, "NAME",
+	 "start from this template instead of a kernel"},
+	{"memory-restore", 0, TYPE_TEXT, AT(memory_restore), 0, 0, 0, " create run wake ", "HOW",
+	 "auto (default), map, copy; from a template also ondemand"},
 	{"vcpus", 0, TYPE_NUMBER, AT(vcpus), 0, 1, 254, MAKERS, "N", "virtual CPUs (default 1)"},
 	{"memory", 0, TYPE_MEMORY, AT(memory_mib), 0, 16, 1u << 22, MAKERS, "SIZE",
 	 "in MiB, or with suffix M or G (default 256)"},
@@ -360,5 +364,5 @@ void cli_options_help(const struct cli_command *command)
 	}
 	print_options(command, true);
 	puts("\nExit status: 0 ok, 1 refused or failed, 2 usage, 3 the supervisor cannot be\n"
-	     "reached, 4 no such sandbox.");
+	     "reached, 4 no such sandbox or template.");
 }

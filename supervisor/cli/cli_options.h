@@ -11,7 +11,7 @@ enum cli_exit {
 	CLI_EXIT_FAILED = 1,	  /* refused or failed */
 	CLI_EXIT_USAGE = 2,	  /* the command line is wrong; nothing was asked for */
 	CLI_EXIT_UNREACHABLE = 3, /* no supervisor, or no whole answer from it */
-	CLI_EXIT_NOT_FOUND = 4,	  /* no such sandbox */
+	CLI_EXIT_NOT_FOUND = 4,	  /* no such sandbox or template */
 };
 
 #define CLI_LABELS_MAX 32
@@ -27,7 +27,8 @@ struct cli_options {
 	/* create, run; labels and state also ls */
 	const char *file; /* "-": standard input */
 	const char *id, *kernel, *initramfs, *cmdline;
-	uint32_t vcpus, memory_mib; /* 0: not given */
+	const char *template, *memory_restore; /* the latter also of wake */
+	uint32_t vcpus, memory_mib;	       /* 0: not given */
 	const char *labels[CLI_LABELS_MAX];
 	unsigned label_count;
 	bool no_balloon, no_wait;

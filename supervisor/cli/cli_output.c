@@ -50,6 +50,15 @@ void cli_output_duration(double us, char *out, size_t size)
 		snprintf(out, size, "%.2f s", us / 1000000);
 }
 
+void cli_output_size(double bytes, char *out, size_t size)
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+	size_t u = 0;
+	for (; bytes >= 1024 && u + 1 < ARRAY_SIZE(units); u++)
+		bytes /= 1024;
+	snprintf(out, size, u ? "%.1f %s" : "%.0f %s", bytes, units[u]);
+}
+
 /* ------------------------------------------------------------------ key: value */
 
 static void print_scalar(const cJSON *value)
@@ -112,13 +121,15 @@ void cli_output_flat(const cJSON *object)
 	print_flat(object, NULL, 0);
 }
 
-/* ------------------------------------------------------------------ the table of ls */
+/* ------------------------------------------------------------------ tables */
 
-enum { COL_ID, COL_TENANT, COL_STATE, COL_VCPUS, COL_MEMORY, COL_AGE, COL_EXIT, COLS };
+#define COLS	  7
 #define CELL_SIZE 72
 
-static const char *const headings[COLS] = {"ID",     "TENANT", "STATE", "VCPUS",
-					   "MEMORY", "AGE",    "EXIT"};
+struct table {
+	const char *headings[COLS];
+	void (*make_row)(const cJSON *item, char row[COLS][CELL_SIZE]);
+};
 
 static void number_cell(const cJSON *box, const char *key, const char *unit, char *cell)
 {
@@ -150,16 +161,33 @@ static void age_cell(const char *created_at, char *cell)
 		snprintf(cell, CELL_SIZE, "%" PRId64 "d", s / 86400);
 }
 
-static void make_row(const cJSON *box, char row[COLS][CELL_SIZE])
+static void text_cell(const cJSON *item, const char *key, char *cell)
+{
+	snprintf(cell, CELL_SIZE, "%s", cli_output_string(item, key, "-"));
+}
+
+static void make_sandbox(const cJSON *box, char row[COLS][CELL_SIZE])
 {
 	const cJSON *end = cJSON_GetObjectItemCaseSensitive(box, "exit");
-	snprintf(row[COL_ID], CELL_SIZE, "%s", cli_output_string(box, "id", "-"));
-	snprintf(row[COL_TENANT], CELL_SIZE, "%s", cli_output_string(box, "tenant", "-"));
-	snprintf(row[COL_STATE], CELL_SIZE, "%s", cli_output_string(box, "state", "-"));
-	number_cell(box, "vcpus", "", row[COL_VCPUS]);
-	number_cell(box, "memory_mib", "M", row[COL_MEMORY]);
-	age_cell(cli_output_string(box, "created_at", ""), row[COL_AGE]);
-	snprintf(row[COL_EXIT], CELL_SIZE, "%s", cli_output_string(end, "cause", "-"));
+	text_cell(box, "id", row[0]);
+	text_cell(box, "tenant", row[1]);
+	text_cell(box, "state", row[2]);
+	number_cell(box, "vcpus", "", row[3]);
+	number_cell(box, "memory_mib", "M", row[4]);
+	age_cell(cli_output_string(box, "created_at", ""), row[5]);
+	text_cell(end, "cause", row[6]);
+}
+
+static void make_template(const cJSON *item, char row[COLS][CELL_SIZE])
+{
+	const cJSON *disk = cJSON_GetObjectItemCaseSensitive(item, "allocated_bytes");
+	text_cell(item, "name", row[0]);
+	text_cell(item, "tenant", row[1]);
+	text_cell(item, "parent", row[2]);
+	number_cell(item, "vcpus", "", row[3]);
+	number_cell(item, "memory_mib", "M", row[4]);
+	age_cell(cli_output_string(item, "created_at", ""), row[5]);
+	cli_output_size(cJSON_IsNumber(disk) ? disk->valuedouble : 0, row[6], CELL_SIZE);
 }
 
 static void print_row(char row[COLS][CELL_SIZE], const size_t width[COLS])
@@ -172,28 +200,57 @@ static void print_row(char row[COLS][CELL_SIZE], const size_t width[COLS])
 	putchar('\n');
 }
 
-void cli_output_table(const cJSON *sandboxes)
+static void print_table(const struct table *t, const cJSON *items)
 {
 	char row[COLS][CELL_SIZE];
 	size_t width[COLS];
-	const cJSON *box;
+	const cJSON *item;
 	for (int c = 0; c < COLS; c++)
-		width[c] = strlen(headings[c]);
-	cJSON_ArrayForEach(box, sandboxes)
+		width[c] = strlen(t->headings[c]);
+	cJSON_ArrayForEach(item, items)
 	{
-		make_row(box, row);
+		t->make_row(item, row);
 		for (int c = 0; c < COLS; c++)
 			if (strlen(row[c]) > width[c])
 				width[c] = strlen(row[c]);
 	}
 	for (int c = 0; c < COLS; c++)
-		snprintf(row[c], CELL_SIZE, "%s", headings[c]);
+		snprintf(row[c], CELL_SIZE, "%s", t->headings[c]);
 	print_row(row, width);
-	cJSON_ArrayForEach(box, sandboxes)
+	cJSON_ArrayForEach(item, items)
 	{
-		make_row(box, row);
+		t->make_row(item, row);
 		print_row(row, width);
 	}
+}
+
+void cli_output_table(const cJSON *sandboxes)
+{
+	static const struct table t = {{"ID", "TENANT", "STATE", "VCPUS", "MEMORY", "AGE", "EXIT"},
+				       make_sandbox};
+	print_table(&t, sandboxes);
+}
+
+void cli_output_templates(const cJSON *templates)
+{
+	static const struct table t = {
+		{"NAME", "TENANT", "PARENT", "VCPUS", "MEMORY", "AGE", "DISK"}, make_template};
+	print_table(&t, templates);
+}
+
+bool cli_output_end(const char *id, const cJSON *sandbox)
+{
+	const cJSON *end = cJSON_GetObjectItemCaseSensitive(sandbox, "exit");
+	const char *cause = cli_output_string(end, "cause", "unknown");
+	const char *detail = cli_output_string(end, "detail", "");
+	if (strcmp(cause, "guest-shutdown") == 0)
+		return true;
+	fprintf(stderr, "cloister: sandbox %s: ", id);
+	cli_output_text(stderr, cause);
+	fputs(*detail ? ": " : "", stderr);
+	cli_output_text(stderr, detail);
+	fputc('\n', stderr);
+	return false;
 }
 
 /* ------------------------------------------------------------------ events */
@@ -223,6 +280,10 @@ void cli_output_event(const cJSON *event)
 	print_member(event, "event", "  ");
 	print_member(event, "from", " ");
 	print_member(event, "to", " -> ");
+	print_member(event, "template", " ");
+	print_member(event, "action", " ");
+	print_member(event, "done_bytes", " ");
+	print_member(event, "total_bytes", " of ");
 	print_member(event, "reason", "  ");
 	print_member(end, "cause", "  exit: ");
 	print_member(end, "detail", ": ");

@@ -7,6 +7,7 @@
 #define CLI_OUTPUT_H
 
 #include <cjson/cJSON.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -24,6 +25,15 @@ void cli_output_flat(const cJSON *object);
 
 /* The table of ls. */
 void cli_output_table(const cJSON *sandboxes);
+
+/* The table of templates. */
+void cli_output_templates(const cJSON *templates);
+
+/* Says on standard error how a sandbox's guest ended, unless it shut down: then true. */
+bool cli_output_end(const char *id, const cJSON *sandbox);
+
+/* A number of bytes as text, "16.1 MiB". */
+void cli_output_size(double bytes, char *out, size_t size);
 
 /* One event on one line. */
 void cli_output_event(const cJSON *event);

@@ -152,3 +152,10 @@ int cli_request_check_id(const char *id)
 		return CLI_EXIT_OK;
 	return cli_usage_error("\"%s\" is not a sandbox's id (%s)", id, NAME_RULE);
 }
+
+int cli_request_check_name(const char *what, const char *name)
+{
+	if (name_is_valid(name))
+		return CLI_EXIT_OK;
+	return cli_usage_error("\"%s\" is not a name of a %s (%s)", name, what, NAME_RULE);
+}

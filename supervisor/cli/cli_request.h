@@ -52,4 +52,7 @@ int cli_request_refused(const struct cli_options *o, int status, const char *bod
 /* The argument as a sandbox's id: 0, or CLI_EXIT_USAGE after a complaint. */
 int cli_request_check_id(const char *id);
 
+/* The same for the name of something else (what: "template"). */
+int cli_request_check_name(const char *what, const char *name);
+
 #endif

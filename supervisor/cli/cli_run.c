@@ -22,6 +22,7 @@
 #define INPUT_WAIT_US 50000   /* before input that the guest had no room for is sent again */
 #define DRAIN_US      2000000 /* for the rest of the console after the sandbox is destroyed */
 #define ASK_AGAIN_US  100000  /* while the sandbox is being ended by somebody else */
+#define SLEEP_US      500000  /* while it is hibernated */
 
 /*
  * Everything happens in one poll loop: the calls below are open or not, and what is due later has
@@ -161,22 +162,6 @@ static void destroy_step(struct run *r)
 	cli_answer_clear(&r->destroy.answer);
 }
 
-/* Says how the guest ended; its exit code. */
-static int tell_outcome(struct run *r, const cJSON *box)
-{
-	const cJSON *end = cJSON_GetObjectItemCaseSensitive(box, "exit");
-	const char *cause = cli_output_string(end, "cause", "unknown");
-	const char *detail = cli_output_string(end, "detail", "");
-	if (strcmp(cause, "guest-shutdown") == 0)
-		return CLI_EXIT_OK;
-	fprintf(stderr, "cloister: sandbox %s: ", r->id);
-	cli_output_text(stderr, cause);
-	fputs(*detail ? ": " : "", stderr);
-	cli_output_text(stderr, detail);
-	fputc('\n', stderr);
-	return CLI_EXIT_FAILED;
-}
-
 /* True, and all is over, when the console could not be had for as long as --timeout. */
 static bool is_away_too_long(struct run *r)
 {
@@ -209,7 +194,7 @@ static void read_record(struct run *r)
 		   !strcmp(state, "failed")) {
 		r->ended = true;
 		r->console_over = true;
-		r->outcome = tell_outcome(r, box);
+		r->outcome = cli_output_end(r->id, box) ? CLI_EXIT_OK : CLI_EXIT_FAILED;
 		r->record = a->body;
 		a->body = NULL;
 		if (r->o->keep)
@@ -218,6 +203,12 @@ static void read_record(struct run *r)
 			start_destroy(r);
 	} else if (!strcmp(state, "destroying")) {
 		r->look_at = clock_us() + ASK_AGAIN_US;
+	} else if (!strcmp(state, "hibernating") || !strcmp(state, "hibernated") ||
+		   !strcmp(state, "waking")) {
+		/* It sleeps, for as long as it may be; its next VMM's console begins anew. */
+		r->lost_since = clock_us();
+		r->offset = 0;
+		r->look_at = r->lost_since + SLEEP_US;
 	} else if (!is_away_too_long(r)) {
 		/* The guest runs on: the supervisor dropped us, or is a new one. */
 		r->console_at = clock_us() + ASK_AGAIN_US;

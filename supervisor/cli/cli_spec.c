@@ -54,7 +54,13 @@ int cli_spec_read(const char *path, size_t max, char **body, size_t *length)
 
 static int make_json(const struct cli_options *o, cJSON *root)
 {
-	bool ok = cJSON_AddStringToObject(root, "kernel", o->kernel) != NULL;
+	bool ok = true;
+	if (o->kernel)
+		ok &= cJSON_AddStringToObject(root, "kernel", o->kernel) != NULL;
+	if (o->template)
+		ok &= cJSON_AddStringToObject(root, "template", o->template) != NULL;
+	if (o->memory_restore)
+		ok &= cJSON_AddStringToObject(root, "memory_restore", o->memory_restore) != NULL;
 	if (o->id)
 		ok &= cJSON_AddStringToObject(root, "id", o->id) != NULL;
 	if (o->initramfs)
@@ -80,13 +86,13 @@ int cli_spec_make(const struct cli_options *o, char **body, size_t *length)
 {
 	if (o->file) {
 		if (o->id || o->kernel || o->initramfs || o->cmdline || o->vcpus || o->memory_mib ||
-		    o->label_count || o->no_balloon)
+		    o->label_count || o->no_balloon || o->template || o->memory_restore)
 			return cli_usage_error("--file is sent as it is: put the other options "
 					       "into the file");
 		return cli_spec_read(o->file, SPEC_MAX, body, length);
 	}
-	if (!o->kernel)
-		return cli_usage_error("--kernel NAME (or --file FILE) is needed");
+	if (!o->kernel && !o->template)
+		return cli_usage_error("--kernel NAME, --template NAME or --file FILE is needed");
 	cJSON *root = cJSON_CreateObject();
 	*body = root && make_json(o, root) == 0 ? cJSON_PrintUnformatted(root) : NULL;
 	cJSON_Delete(root);
