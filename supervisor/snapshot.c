@@ -118,6 +118,11 @@ static void failed(struct sandbox *sb, const struct err *why)
 	}
 	/* Not an answer: the link ended. What the shim wrote is looked after when it is gone. */
 	bool lost = !sb->link || link_chan(sb->link)->fd < 0;
+	if (lost && sb->exit && sb->state != STATE_DESTROYING) {
+		err_set(&e, ERR_VMM, 0, "its VMM ended (%s) before the set was whole",
+			msg_cause_name(sb->exit->cause));
+		why = &e;
+	}
 	if (lost) {
 		no_progress(sb);
 		/* The end of the shim answers, when its set was safe before. */

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Completion of cloister(1) for bash; goes to share/bash-completion/completions/cloister.
 
-_cloister_ids()
+# The first column of what `cloister COMMAND` lists.
+_cloister_list()
 {
 	# The options that say whose sandboxes, and at which socket, count here too.
 	local -a who=()
@@ -11,18 +12,20 @@ _cloister_ids()
 		-s | --socket | -t | --tenant) who+=("${COMP_WORDS[i]}" "${COMP_WORDS[i + 1]}") ;;
 		esac
 	done
-	"${COMP_WORDS[0]}" "${who[@]}" --timeout 2 ls 2>/dev/null | awk 'NR > 1 { print $1 }'
+	"${COMP_WORDS[0]}" "${who[@]}" --timeout 2 "$1" 2>/dev/null | awk 'NR > 1 { print $1 }'
 }
 
 _cloister()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands="create run ls inspect pause resume power-button destroy console logs events
-		info check help version"
+	local commands="create run ls inspect pause resume power-button snapshot hibernate wake
+		templates destroy console logs events info check help version"
 	local common="--socket --tenant --json --timeout --help"
-	local spec="--file --id --kernel --initramfs --cmdline --vcpus --memory --label --no-balloon"
-	local states="creating running paused destroying stopped crashed failed"
-	local command="" words="" i
+	local spec="--file --id --template --memory-restore --kernel --initramfs --cmdline --vcpus
+		--memory --label --no-balloon"
+	local states="creating running paused snapshotting hibernating hibernated waking destroying
+		stopped crashed failed"
+	local command="" at=0 words="" i
 
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
@@ -30,6 +33,7 @@ _cloister()
 		-*) ;;
 		*)
 			command=${COMP_WORDS[i]}
+			at=$i
 			break
 			;;
 		esac
@@ -46,6 +50,16 @@ _cloister()
 		mapfile -t COMPREPLY < <(compgen -W "$states" -- "$cur")
 		return
 		;;
+	--memory-restore)
+		words="auto map copy"
+		[[ $command == wake ]] || words+=" ondemand"
+		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+		return
+		;;
+	--template)
+		mapfile -t COMPREPLY < <(compgen -W "$(_cloister_list templates)" -- "$cur")
+		return
+		;;
 	-t | --tenant | --timeout | --id | --kernel | --initramfs | --cmdline | --vcpus | --memory | \
 		--label | --grace | --tail | --send | --since)
 		return
@@ -57,7 +71,10 @@ _cloister()
 	create) words="$spec --no-wait $common" ;;
 	run) words="$spec --interactive --keep --grace --raw $common" ;;
 	ls) words="--state --label $common" ;;
-	inspect | pause | resume | power-button) words="$common" ;;
+	inspect | pause | resume | power-button | hibernate | snapshot | templates)
+		words="$common"
+		;;
+	wake) words="--memory-restore $common" ;;
 	destroy) words="--grace $common" ;;
 	console | logs) words="--follow --tail --send --raw $common" ;;
 	events) words="--since $common" ;;
@@ -65,8 +82,21 @@ _cloister()
 	*) words=$common ;;
 	esac
 	case $command in
-	inspect | pause | resume | power-button | destroy | console | logs)
-		[[ $cur == -* ]] || words=$(_cloister_ids)
+	inspect | pause | resume | power-button | hibernate | wake | destroy | console | logs)
+		[[ $cur == -* ]] || words=$(_cloister_list ls)
+		;;
+	snapshot)
+		# Its second argument is a name that there is not yet.
+		if [[ $cur != -* ]]; then
+			words=""
+			((COMP_CWORD == at + 1)) && words=$(_cloister_list ls)
+		fi
+		;;
+	templates)
+		if [[ $cur != -* ]]; then
+			words="ls inspect rm"
+			((COMP_CWORD == at + 1)) || words=$(_cloister_list templates)
+		fi
 		;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
