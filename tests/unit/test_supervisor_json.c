@@ -122,7 +122,7 @@ static void test_spec(void **unused)
 	assert_true(spec_has_label(s, "a=1=2"));
 	assert_false(spec_has_label(s, "a=1"));
 	assert_false(spec_has_label(s, "b=1"));
-	spec_to_msg(s, &m);
+	spec_to_msg(s, "alice", &m);
 	assert_true(msg_write_create(&m, &e) > 0);
 	struct spec *again = spec_from_msg(&m, &e);
 	assert_string_equal(again->kernel, "k");
@@ -155,7 +155,7 @@ static void test_spec_faults(void **unused)
 		{"{\"kernel\":\"k\",\"labels\":{\"A\":\"1\"}}", "labels: the key \"A\""},
 		{"{\"kernel\":\"k\",\"disks\":[1]}", "disks: an array is not supported"},
 		{"{\"kernel\":\"k\",\"vsock\":true}", "vsock: true is not supported"},
-		{"{\"kernel\":\"k\",\"template\":\"t\"}", "template: \"t\" is not supported"},
+		{"{\"kernel\":\"k\",\"template\":\"t\"}", "kernel: \"k\" is not allowed"},
 		{"{\"kernel\":\"k\",\"ttl_s\":5}", "ttl_s: 5 is not supported"},
 		{"{\"kernel\":\"k\",\"memory_restore\":\"map\"}", "memory_restore: \"map\""},
 		{"{\"kernel\":\"k\",\"Vcpus\":5}", "unknown field \"Vcpus\""},
