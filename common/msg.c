@@ -209,7 +209,8 @@ int msg_send_version_error(int sock, const struct msg_header *theirs, struct err
 	err_set(e, ERR_VERSION, 0,
 		"protocol version %u is not spoken here, %u is: use programs of one release",
 		theirs->version, MSG_VERSION);
-	memcpy(body.text, e->text, sizeof(body.text));
+	/* Not all of e->text: behind its end lies whatever the stack held. */
+	str_copy(body.text, sizeof(body.text), e->text);
 	/* Header and ERROR body keep their shape for ever, so any version can read this. */
 	struct msg_header header = {
 		.version = MSG_VERSION,

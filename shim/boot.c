@@ -111,6 +111,8 @@ static void on_boot(void *arg, const struct http_response *answer, bool late, co
 	s->created_real_us = clock_real_us();
 	s->phase = MSG_PHASE_RUNNING;
 	s->op = MSG_NONE;
+	if (s->op_id == 0)
+		return;
 	if (chan_send_created(&s->link, s->op_id, &s->created, &err) < 0)
 		uplink_close(s, err.text);
 	else

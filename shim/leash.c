@@ -108,9 +108,13 @@ static void report(struct leash_table *t, struct leash *l, const struct err *lef
 	}
 }
 
-static int remove_socket(struct leash_table *t, const char *key, struct err *e)
+/* pid: whose shim it was, for a socket that it had no time to move into place; 0: nobody's. */
+static int remove_socket(struct leash_table *t, const char *key, pid_t pid, struct err *e)
 {
 	char name[NAME_KEY_SIZE + 8];
+	snprintf(name, sizeof(name), "%d", (int)pid);
+	if (pid && unlinkat(t->fresh_fd, name, 0) < 0 && errno != ENOENT)
+		return err_errno(e, errno, "remove socket new/%s", name);
 	snprintf(name, sizeof(name), "%s.sock", key);
 	if (unlinkat(t->shims_fd, name, 0) < 0 && errno != ENOENT)
 		return err_errno(e, errno, "remove socket shims/%s", name);
@@ -140,7 +144,7 @@ static bool clear_up(struct leash_table *t, struct leash *l)
 		else
 			removed = cgroup_remove(t->cgroup_fd, l->key, &e);
 	}
-	if (removed == 1 && remove_socket(t, l->key, &e) < 0)
+	if (removed == 1 && remove_socket(t, l->key, l->pid, &e) < 0)
 		removed = -1;
 	if (removed == 1) {
 		report(t, l, NULL);
@@ -208,7 +212,7 @@ int leash_remove_stale(struct leash_table *t, enum msg_remove_kind kind, const c
 	if (leash_find(t, key))
 		return err_set(e, ERR_STATE, 0, "shim %s is alive: END is the way", key);
 	if (kind == MSG_REMOVE_SOCKET)
-		return remove_socket(t, key, e);
+		return remove_socket(t, key, 0, e);
 	if (t->cgroup_fd < 0)
 		return 0;
 	if (cgroup_kill(t->cgroup_fd, key, e) < 0)

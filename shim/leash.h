@@ -46,6 +46,7 @@ struct leash_table {
 	struct chan *link;
 	int epoll_fd;
 	int shims_fd;  /* RUN_DIR/shims */
+	int fresh_fd;  /* RUN_DIR/new */
 	int cgroup_fd; /* the instance's cgroup, or -1 */
 	struct leash *first;
 	unsigned count;

@@ -299,7 +299,9 @@ static int open_dirs(struct spawner *s, struct err *e)
 		return -1;
 	s->table.shims_fd =
 		file_open_beneath(s->run_fd, "shims", O_RDONLY | O_DIRECTORY, 0, "directory", e);
-	if (s->table.shims_fd < 0)
+	s->table.fresh_fd =
+		file_open_beneath(s->run_fd, "new", O_RDONLY | O_DIRECTORY, 0, "directory", e);
+	if (s->table.shims_fd < 0 || s->table.fresh_fd < 0)
 		return -1;
 	if (p->cgroup_mount[0] == '\0')
 		return 0;
@@ -345,7 +347,7 @@ static int prepare(struct spawner *s, struct err *e)
 {
 	*s = (struct spawner){
 		.link = {.fd = -1},
-		.table = {.epoll_fd = -1, .shims_fd = -1, .cgroup_fd = -1},
+		.table = {.epoll_fd = -1, .shims_fd = -1, .fresh_fd = -1, .cgroup_fd = -1},
 		.run_fd = -1,
 		.signal_fd = -1,
 	};
@@ -366,9 +368,20 @@ static int prepare(struct spawner *s, struct err *e)
 		return -1;
 	if (spawner_find_shims(&s->table, &s->found, e) < 0)
 		return -1;
+	spawner_find_leftovers(&s->table);
 	/* Without a version there is no VMM to start; the supervisor is told at its HELLO. */
 	spawner_start_probe(&s->start, &s->vmm);
 	return 0;
+}
+
+/* Nobody listens on it any more, or ever has; the next supervisor makes its own. */
+static void remove_control_socket(struct spawner *s)
+{
+	struct err e;
+	if (s->run_fd < 0 && s->policy)
+		s->run_fd = file_open_dir(s->policy->run_dir, &e);
+	if (s->run_fd >= 0)
+		unlinkat(s->run_fd, "control.sock", 0);
 }
 
 int spawner_run(void)
@@ -376,12 +389,12 @@ int spawner_run(void)
 	static struct spawner s;
 	struct err e;
 	prctl(PR_SET_NAME, "cloister-spawn");
-	if (prepare(&s, &e) < 0) {
+	if (prepare(&s, &e) == 0) {
+		loop(&s);
+	} else {
 		log_error("%s", e.text);
-		return 1;
+		s.status = 1;
 	}
-	loop(&s);
-	/* Nobody listens on it any more; the next supervisor makes its own. */
-	unlinkat(s.run_fd, "control.sock", 0);
+	remove_control_socket(&s);
 	return s.status;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "spawner_find.h"
 
+#include "cgroup.h"
 #include "log.h"
 #include "util.h"
 
@@ -96,4 +97,47 @@ int spawner_find_shims(struct leash_table *t, uint32_t *found, struct err *e)
 			(*found)++;
 	closedir(dir);
 	return 0;
+}
+
+/* A second look at a directory that is open as one already; NULL with a line in the log. */
+static DIR *list(int dir_fd, const char *what)
+{
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!dir) {
+		log_warning("%s cannot be listed: %s", what, strerrordesc_np(errno));
+		fd_close(&fd);
+	}
+	return dir;
+}
+
+/* A VMM dies with its shim, so the cgroup of one that is gone is empty; any other is left alone. */
+static void remove_cgroup(struct leash_table *t, const char *key)
+{
+	struct err e;
+	int removed = cgroup_remove(t->cgroup_fd, key, &e);
+	if (removed < 0)
+		log_warning("%s", e.text);
+	else if (removed == 0)
+		log_warning("cgroup %s is in use and no shim answers for it: see its cgroup.procs",
+			    key);
+	else
+		log_info("%s: its shim ended unseen; its cgroup is removed", key);
+}
+
+void spawner_find_leftovers(struct leash_table *t)
+{
+	DIR *fresh = list(t->fresh_fd, "RUN_DIR/new");
+	for (struct dirent *d; fresh && (d = readdir(fresh));)
+		if (d->d_name[0] != '.' && unlinkat(t->fresh_fd, d->d_name, 0) < 0)
+			log_warning("new/%s cannot be removed: %s", d->d_name,
+				    strerrordesc_np(errno));
+	if (fresh)
+		closedir(fresh);
+	DIR *leaves = t->cgroup_fd >= 0 ? list(t->cgroup_fd, "the cgroup") : NULL;
+	for (struct dirent *d; leaves && (d = readdir(leaves));)
+		if (name_key_is_valid(d->d_name) && !leash_find(t, d->d_name))
+			remove_cgroup(t, d->d_name);
+	if (leaves)
+		closedir(leaves);
 }
