@@ -335,7 +335,7 @@ static const char *check_create(const struct msg_create *b)
 static const char *check_created(const struct msg_created *b)
 {
 	REQUIRE(b->vmm_pid > 0, "vmm_pid");
-	REQUIRE(b->zero == 0, "reserved field");
+	REQUIRE(b->zero == 0 && b->timings.zero == 0, "reserved field");
 	REQUIRE(TEXT(b->vmm_version), "vmm_version");
 	return NULL;
 }

@@ -177,8 +177,8 @@ struct msg_create {
 struct msg_timings {
 	uint32_t setup_us;  /* shim started -> jail built */
 	uint32_t launch_us; /* clone -> VMM executed and checked */
-	uint32_t api_us;    /* executed -> vm.create answered */
-	uint32_t boot_us;   /* vm.create -> vm.boot answered */
+	uint32_t boot_us;   /* executed -> the guest runs; CH answers its requests all together */
+	uint32_t zero;
 };
 
 struct msg_created {

@@ -70,8 +70,6 @@ static void on_create(void *arg, const struct http_response *answer, bool late, 
 		s->fail = *e;
 	else if (ch_api_check(CH_API_CREATE, answer, &err) < 0)
 		boot_fail(s, &err);
-	else
-		s->api_answered_us = clock_us();
 }
 
 static void on_info(void *arg, const struct http_response *answer, bool late, const struct err *e)
@@ -92,9 +90,15 @@ static void on_boot(void *arg, const struct http_response *answer, bool late, co
 	(void)late;
 	if (!answer) {
 		s->fail = *e;
-		/* Timed out: no exit of the VMM is coming that would tell the supervisor. */
-		if (e->kind == ERR_DEADLINE)
-			boot_fail(s, e);
+		/*
+		 * Timed out: no exit of the VMM is coming that would tell the supervisor. Which of
+		 * the requests it hangs in cannot be known, since they were sent together.
+		 */
+		if (e->kind == ERR_DEADLINE) {
+			err_set(&err, ERR_DEADLINE, 0,
+				"the VMM did not answer in time while the guest was being started");
+			boot_fail(s, &err);
+		}
 		return;
 	}
 	if (s->op != MSG_CREATE)
@@ -106,8 +110,7 @@ static void on_boot(void *arg, const struct http_response *answer, bool late, co
 	}
 	int64_t now = clock_us();
 	s->created.vmm_pid = (uint32_t)s->vmm.pid;
-	s->created.timings.api_us = elapsed_us(s->executed_us, s->api_answered_us);
-	s->created.timings.boot_us = elapsed_us(s->api_answered_us, now);
+	s->created.timings.boot_us = elapsed_us(s->executed_us, now);
 	s->created_real_us = clock_real_us();
 	s->phase = MSG_PHASE_RUNNING;
 	s->op = MSG_NONE;

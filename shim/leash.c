@@ -2,6 +2,7 @@
 #include "leash.h"
 
 #include "cgroup.h"
+#include "file.h"
 #include "log.h"
 #include "util.h"
 
@@ -121,6 +122,41 @@ static int remove_socket(struct leash_table *t, const char *key, pid_t pid, stru
 	return 0;
 }
 
+/* The uid of a process, zombies included; 0 when it is gone. */
+static uid_t uid_of(const char *pid)
+{
+	char path[64], text[1024];
+	struct err e;
+	unsigned uid = 0;
+	CLEANUP_FD int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "%s/status", pid);
+	if (proc < 0 || file_read_text(proc, path, text, sizeof(text), &e) < 0)
+		return 0;
+	const char *line = strstr(text, "\nUid:");
+	return line && sscanf(line, "\nUid: %u", &uid) == 1 ? uid : 0;
+}
+
+/*
+ * Whether the VMM of a shim that died is still to be reaped. It became our child then (we are a
+ * subreaper), and its cgroup counts as empty a little before it can be reaped.
+ */
+static bool has_orphan(const struct leash *l)
+{
+	char path[64], text[16384];
+	struct err e;
+	if (!l->uid || (l->code == 0 && !l->signal))
+		return false;
+	CLEANUP_FD int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "%d/task/%d/children", (int)getpid(), (int)getpid());
+	if (proc < 0 || file_read_text(proc, path, text, sizeof(text), &e) < 0)
+		return false;
+	char *rest = text;
+	for (char *word; (word = strsep(&rest, " \n"));)
+		if (*word && uid_of(word) == l->uid)
+			return true;
+	return false;
+}
+
 /* Waits in the loop for the cgroup to become empty. */
 static void watch_cgroup(struct leash_table *t, struct leash *l)
 {
@@ -144,6 +180,8 @@ static bool clear_up(struct leash_table *t, struct leash *l)
 		else
 			removed = cgroup_remove(t->cgroup_fd, l->key, &e);
 	}
+	if (removed == 1 && has_orphan(l))
+		removed = 0;
 	if (removed == 1 && remove_socket(t, l->key, l->pid, &e) < 0)
 		removed = -1;
 	if (removed == 1) {

@@ -28,6 +28,7 @@ struct leash_watch {
 struct leash {
 	struct leash *next;
 	char key[NAME_KEY_SIZE];
+	uid_t uid;	     /* of its VMM; 0 where it is not known (an adopted one) */
 	pid_t pid;	     /* 0: nobody, only things to clear up */
 	bool child;	     /* ours to reap; an adopted one is not */
 	int pidfd;	     /* -1 once it has ended */

@@ -82,7 +82,7 @@ struct shim {
 	int cgroup_fd; /* the leaf */
 	int out_fd, err_fd, event_fd;
 	struct console console;
-	int64_t executed_us, api_answered_us;
+	int64_t executed_us; /* the VMM's execve */
 	int64_t api_lost_us; /* when its connection broke during the start, or 0 */
 
 	/* the request to CH in hand; one at a time */

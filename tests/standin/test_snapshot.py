@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import struct
 import subprocess
@@ -55,14 +56,17 @@ def paused(binary, cmdline="tick=10 do=touch_3", orders="", **more):
     return vmm
 
 
-def last_count(vmm):
+def all_said(vmm):
     vmm.watch(0.05)
-    return int(re.findall(r"^COUNT (\d+)$", vmm.stdout(), re.M)[-1])
+    return vmm.stdout()
 
 
-def goes_on(vmm, after, touches=(3,)):
-    """The restored guest counts on from there, and its memory is right."""
-    assert int(vmm.wait_text(r"^COUNT (\d+)\n")[1]) == after + 1
+def goes_on(vmm, said, touches=(3,)):
+    """The restored guest counts on from there, and its memory is right. The pause may have cut a
+    line in two: only both halves together count without a gap."""
+    vmm.wait_text(r"^COUNT \d+\n(.*\n)*COUNT \d+\n")
+    counts = [int(n) for n in re.findall(r"^COUNT (\d+)\n", said + vmm.stdout(), re.M)]
+    assert counts == list(range(1, len(counts) + 1)) and len(counts) > 4
     assert vmm.ask("sum", r"^SUM ([0-9a-f]{8})\n")[1] == guest_sum(list(touches))
 
 
@@ -79,22 +83,22 @@ def as_map(directory, ram, **more):
 
 
 def make_sets(binary, base):
-    """Snapshots of each kind of memory; returns the counts at which they were taken."""
-    counts = {}
+    """Snapshots of each kind of memory; returns what the guests had said when they were taken."""
+    said = {}
     for name, memory in (("private", PRIVATE), ("anonymous", ANONYMOUS), ("file", None)):
         with paused(binary, **({"memory": memory} if memory else {})) as vmm:
             assert vmm.snapshot(make_dir(base, name)).status == 204
-            counts[name] = last_count(vmm)
+            said[name] = all_said(vmm)
             if name == "file":
                 shutil.copy(vmm.ram, os.path.join(base, "ram"))
     for name in "map", "own":
         shutil.copytree(os.path.join(base, "file"), os.path.join(base, name))
-        counts[name] = counts["file"]
+        said[name] = said["file"]
     as_map(os.path.join(base, "map"), os.path.join(base, "ram"))
     shutil.copy(os.path.join(base, "ram"), os.path.join(base, "own.ram"))
     edit(os.path.join(base, "own"),
          lambda c: c["memory"]["zones"][0].update(file=os.path.join(base, "own.ram")))
-    return counts
+    return said
 
 
 # ---- side by side ----
@@ -270,7 +274,10 @@ def test_every_restore_is_the_real_ones(base):
     with start(STANDIN) as fake, start(REAL) as real:
         compare(restore_script(fake, fakes), restore_script(real, reals), fake, real,
                 (fakes, reals))
-        assert (fake.wait_exit(), real.wait_exit()) == (0, 0)
+        assert fake.wait_exit() == 0
+        # v53 by itself, without any preload, sometimes falls over a thread's end after so many VMs
+        assert real.wait_exit() == 0 or (real.process.returncode == -signal.SIGSYS and
+                                         "local data has been destroyed" in real.stderr())
         assert fake.names()[:-2] == real.names()[:len(fake.names()) - 2]  # it may lose the last
 
 
@@ -294,16 +301,15 @@ def test_files_and_events(binary, base):
         assert vmm.snapshot(make_dir(base, "unnamed")).status == 204
         ranges = os.stat(base + "/unnamed/memory-ranges")
         assert ranges.st_size == RAM and 3 * MIB <= ranges.st_blocks * 512 < 4 * MIB
-    counts = make_sets(binary, base)
+    make_sets(binary, base)
     dense, sparse = (os.stat(f"{base}/{name}/memory-ranges") for name in ("private", "anonymous"))
     assert dense.st_size == sparse.st_size == RAM
     assert dense.st_blocks * 512 >= RAM and sparse.st_blocks * 512 < 4 * MIB
-    assert min(counts.values()) >= 3
 
 
 @both
 def test_restored_guests_go_on(binary, base):
-    counts = make_sets(binary, base)
+    said = make_sets(binary, base)
     for name, more in (("private", {}), ("private", {"memory_restore_mode": "OnDemand"}),
                        ("anonymous", {}), ("map", {}), ("own", {}),
                        ("map", {"memory_restore_mode": "OnDemand"})):
@@ -313,7 +319,7 @@ def test_restored_guests_go_on(binary, base):
                 assert vmm.state() == "Paused"
                 assert vmm.call("PUT", "vm.resume").status == 204
             assert vmm.state() == "Running"
-            goes_on(vmm, counts[name])
+            goes_on(vmm, said[name])
             assert vmm.names()[1:5] == ["vm/restoring", "vm/restored", "vm/resuming", "vm/resumed"]
             vmm.ask("touch 2", r"^TOUCHED 2\n")  # the generation went on as well
             assert vmm.ask("sum", r"^SUM (\w+)\n")[1] == guest_sum([3, 2])
@@ -321,7 +327,7 @@ def test_restored_guests_go_on(binary, base):
 
 @both
 def test_map_leaves_the_template_alone(binary, base):
-    count = make_sets(binary, base)["map"]
+    said = make_sets(binary, base)["map"]
     with open(base + "/ram", "rb") as file:
         before = file.read()
     with start(binary) as one, start(binary) as two:
@@ -333,7 +339,7 @@ def test_map_leaves_the_template_alone(binary, base):
                      for fd in os.listdir(f"/proc/{vmm.process.pid}/fd")]
             assert base + "/ram" in links
         one.ask("touch 4", r"^TOUCHED 4\n")
-        goes_on(two, count)
+        goes_on(two, said)
         assert one.ask("sum", r"^SUM (\w+)\n")[1] == guest_sum([3, 4])
         one.call("PUT", "vm.pause")
         assert one.snapshot(make_dir(base, "clone")).status == 204  # dense, all of it
@@ -578,5 +584,6 @@ def test_unknown_keys(base):
     edit(base + "/map", lambda c: c["memory"]["zones"][0].update(Shared=False))
     with start(STANDIN) as vmm:
         assert "`memory.zones[0].Shared`" in vmm.restore(base + "/map").json()[-1]
-        assert "`memory_restore` " in vmm.restore(base + "/own", memory_restore="Copy").json()[-1] + " "
+        answer = vmm.restore(base + "/own", memory_restore="Copy")
+        assert "`memory_restore`" in answer.json()[-1]
         assert vmm.restore(base + "/own").status == 204

@@ -74,7 +74,7 @@ static void good_created(struct msg_created *b)
 {
 	b->vmm_pid = 43;
 	str_copy(b->vmm_version, sizeof(b->vmm_version), "53.0.0");
-	b->timings = (struct msg_timings){1, 2, 3, 4};
+	b->timings = (struct msg_timings){.setup_us = 1, .launch_us = 2, .boot_us = 3};
 }
 static void good_status(struct msg_status *b)
 {
