@@ -2,6 +2,7 @@
 """The guest's console: what is kept, followed, sent to it, and who may see it."""
 import os
 import re
+import socket
 import signal
 import threading
 
@@ -41,6 +42,8 @@ class Follower:
         return self.data
 
     def close(self):
+        # The response holds the socket, too: closing alone would not end it.
+        self.connection.sock.shutdown(socket.SHUT_RDWR)
         self.connection.close()
 
 
