@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define OPEN_TRIES 64
+
 int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode, const char *what,
 		      struct err *e)
 {
@@ -20,9 +22,11 @@ int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode, const
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
 	};
 	long fd;
+	unsigned tries = 0;
+	/* EAGAIN: a rename raced with the walk; but also a lease on the file, which may stay. */
 	do
 		fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
-	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+	while (fd < 0 && (errno == EINTR || (errno == EAGAIN && ++tries < OPEN_TRIES)));
 	if (fd >= 0)
 		return (int)fd;
 	if (errno == ENOENT)

@@ -209,7 +209,8 @@ int msg_send_version_error(int sock, const struct msg_header *theirs, struct err
 	err_set(e, ERR_VERSION, 0,
 		"protocol version %u is not spoken here, %u is: use programs of one release",
 		theirs->version, MSG_VERSION);
-	memcpy(body.text, e->text, sizeof(body.text));
+	/* Not all of e->text: behind its end lies whatever the stack held. */
+	str_copy(body.text, sizeof(body.text), e->text);
 	/* Header and ERROR body keep their shape for ever, so any version can read this. */
 	struct msg_header header = {
 		.version = MSG_VERSION,
@@ -378,7 +379,7 @@ static const char *check_template(const struct msg_template *b)
 static const char *check_created(const struct msg_created *b)
 {
 	REQUIRE(b->vmm_pid > 0, "vmm_pid");
-	REQUIRE(b->zero == 0, "reserved field");
+	REQUIRE(b->zero == 0 && b->timings.zero == 0, "reserved field");
 	REQUIRE(TEXT(b->vmm_version), "vmm_version");
 	return NULL;
 }

@@ -235,8 +235,8 @@ struct msg_set {
 struct msg_timings {
 	uint32_t setup_us;  /* shim started -> jail built */
 	uint32_t launch_us; /* clone -> VMM executed and checked */
-	uint32_t api_us;    /* executed -> vm.create answered */
-	uint32_t boot_us;   /* vm.create -> vm.boot answered */
+	uint32_t boot_us;   /* executed -> the guest runs; CH answers its requests all together */
+	uint32_t zero;
 };
 
 struct msg_created {
@@ -406,7 +406,10 @@ enum msg_result msg_recv(int sock, struct msg *m, struct err *e);
 int msg_send(int sock, enum msg_type type, uint32_t id, const void *body, size_t length, int fd,
 	     struct err *e);
 
-/* Answers a record of another version: an ERROR record of the peer's own version number. */
+/*
+ * Answers a record of another version with an ERROR record of this one: header and ERROR keep their
+ * shape in every version, so that the peer can tell what is wrong.
+ */
 int msg_send_version_error(int sock, const struct msg_header *theirs, struct err *e);
 
 void msg_close_fds(struct msg *m);

@@ -96,10 +96,13 @@ int64_t clock_real_us(void)
 
 void clock_format(int64_t real_us, char out[CLOCK_TEXT_MAX])
 {
-	time_t seconds = (time_t)(real_us / 1000000);
+	int64_t us = real_us % 1000000;
+	if (us < 0) /* before 1970: down, not towards it */
+		us += 1000000;
+	time_t seconds = (time_t)(real_us / 1000000 - (real_us % 1000000 < 0));
 	struct tm tm;
 	gmtime_r(&seconds, &tm);
 	char day[24];
 	strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(out, CLOCK_TEXT_MAX, "%s.%03dZ", day, (int)(real_us / 1000 % 1000));
+	snprintf(out, CLOCK_TEXT_MAX, "%s.%03dZ", day, (int)(us / 1000));
 }

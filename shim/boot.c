@@ -32,7 +32,11 @@ static uint32_t elapsed_us(int64_t from, int64_t to)
 
 static int64_t create_deadline(const struct shim *s)
 {
-	return s->started_us + s->policy->deadline_ms[POLICY_DEADLINE_CREATE] * 1000ll;
+	int64_t ms = s->policy->deadline_ms[POLICY_DEADLINE_CREATE];
+	/* Reading a set may take as long as writing it. */
+	if (s->spec.restore != MSG_RESTORE_NONE)
+		ms += s->policy->deadline_ms[POLICY_DEADLINE_SNAPSHOT];
+	return s->started_us + ms * 1000;
 }
 
 void boot_fail(struct shim *s, const struct err *why)
@@ -71,8 +75,6 @@ static void on_create(void *arg, const struct http_response *answer, bool late, 
 		s->fail = *e;
 	else if (ch_api_check(CH_API_CREATE, answer, &err) < 0)
 		boot_fail(s, &err);
-	else
-		s->api_answered_us = clock_us();
 }
 
 static void on_info(void *arg, const struct http_response *answer, bool late, const struct err *e)
@@ -97,8 +99,6 @@ static void on_restore(void *arg, const struct http_response *answer, bool late,
 		s->fail = *e;
 	else if (s->op == MSG_CREATE && ch_api_check(CH_API_RESTORE, answer, &err) < 0)
 		boot_fail(s, &err);
-	else
-		s->api_answered_us = clock_us();
 }
 
 static void on_restored_resume(void *arg, const struct http_response *answer, bool late,
@@ -121,9 +121,15 @@ static void on_boot(void *arg, const struct http_response *answer, bool late, co
 	(void)late;
 	if (!answer) {
 		s->fail = *e;
-		/* Timed out: no exit of the VMM is coming that would tell the supervisor. */
-		if (e->kind == ERR_DEADLINE)
-			boot_fail(s, e);
+		/*
+		 * Timed out: no exit of the VMM is coming that would tell the supervisor. Which of
+		 * the requests it hangs in cannot be known, since they were sent together.
+		 */
+		if (e->kind == ERR_DEADLINE) {
+			err_set(&err, ERR_DEADLINE, 0,
+				"the VMM did not answer in time while the guest was being started");
+			boot_fail(s, &err);
+		}
 		return;
 	}
 	if (s->op != MSG_CREATE)
@@ -138,11 +144,12 @@ static void on_boot(void *arg, const struct http_response *answer, bool late, co
 	}
 	int64_t now = clock_us();
 	s->created.vmm_pid = (uint32_t)s->vmm.pid;
-	s->created.timings.api_us = elapsed_us(s->executed_us, s->api_answered_us);
-	s->created.timings.boot_us = elapsed_us(s->api_answered_us, now);
+	s->created.timings.boot_us = elapsed_us(s->executed_us, now);
 	s->created_real_us = clock_real_us();
 	s->phase = MSG_PHASE_RUNNING;
 	s->op = MSG_NONE;
+	if (s->op_id == 0)
+		return;
 	if (chan_send_created(&s->link, s->op_id, &s->created, &err) < 0)
 		uplink_close(s, err.text);
 	else

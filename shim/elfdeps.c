@@ -31,10 +31,11 @@ struct image {
 	const char *path;
 };
 
-/* NULL unless offset..offset+len lies in the file. */
+/* NULL unless offset..offset+len lies in the file, aligned as every linker aligns its structures.
+ */
 static const void *at(const struct image *image, uint64_t offset, uint64_t len)
 {
-	if (offset > image->size || len > image->size - offset)
+	if (offset % _Alignof(uint64_t) || offset > image->size || len > image->size - offset)
 		return NULL;
 	return image->data + offset;
 }
@@ -78,6 +79,12 @@ static int find_library(const char *name, const char *runpath, char *out, const 
 			struct err *e)
 {
 	if (strchr(name, '/')) {
+		/* The loader would take it from its own working directory, a jail has none of ours.
+		 */
+		if (name[0] != '/')
+			return err_set(e, ERR_INVALID, 0,
+				       "library %s, needed by %s, is not absolute", name,
+				       wanted_by);
 		if (!str_copy(out, ELFDEPS_PATH_MAX, name))
 			return err_set(e, ERR_INVALID, 0, "library path too long: %s", name);
 		return 0;

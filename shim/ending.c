@@ -192,6 +192,16 @@ static void fail_create(struct shim *s)
 	boot_fail(s, &e);
 }
 
+static void fail_op(struct shim *s)
+{
+	struct err e;
+	if (s->op == MSG_NONE)
+		return;
+	err_set(&e, ERR_VMM, 0, "%s", s->exit.detail);
+	s->op = MSG_NONE;
+	uplink_error(s, s->op_id, &e);
+}
+
 void ending_reap(struct shim *s)
 {
 	siginfo_t info = {0};
@@ -213,15 +223,16 @@ void ending_reap(struct shim *s)
 	}
 	s->phase = MSG_PHASE_ENDED;
 	snapshot_abandon(s);
-	/* Requests that CH will not answer any more are told so before the record. */
 	http_client_close(&s->api);
-	if (s->op != MSG_NONE) {
-		err_set(&e, ERR_VMM, 0, "%s", s->exit.detail);
-		s->op = MSG_NONE;
-		uplink_error(s, s->op_id, &e);
-	}
+	/*
+	 * A request that CH will not answer any more is told so before the record; but the sandbox
+	 * is not to go back for a moment to what it was before a snapshot.
+	 */
+	if (s->op != MSG_SNAPSHOT)
+		fail_op(s);
 	if (s->link.fd >= 0 && s->greeted && chan_send_exit(&s->link, 0, &s->exit, &e) < 0)
 		uplink_close(s, e.text);
+	fail_op(s);
 	serve_watch_link(s);
 	ops_console_grew(s);
 }

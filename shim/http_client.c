@@ -94,6 +94,8 @@ bool http_client_wants_write(const struct http_client *c)
 void http_client_flush(struct http_client *c)
 {
 	size_t sent = 0;
+	if (c->out_used == 0)
+		return;
 	while (sent < c->out_used) {
 		ssize_t n =
 			send(c->fd, c->out + sent, c->out_used - sent, MSG_NOSIGNAL | MSG_DONTWAIT);

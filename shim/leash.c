@@ -110,9 +110,13 @@ static void report(struct leash_table *t, struct leash *l, const struct err *lef
 	}
 }
 
-static int remove_socket(struct leash_table *t, const char *key, struct err *e)
+/* pid: whose shim it was, for a socket that it had no time to move into place; 0: nobody's. */
+static int remove_socket(struct leash_table *t, const char *key, pid_t pid, struct err *e)
 {
 	char name[NAME_KEY_SIZE + 8];
+	snprintf(name, sizeof(name), "%d", (int)pid);
+	if (pid && unlinkat(t->fresh_fd, name, 0) < 0 && errno != ENOENT)
+		return err_errno(e, errno, "remove socket new/%s", name);
 	snprintf(name, sizeof(name), "%s.sock", key);
 	if (unlinkat(t->shims_fd, name, 0) < 0 && errno != ENOENT)
 		return err_errno(e, errno, "remove socket shims/%s", name);
@@ -129,6 +133,41 @@ static int remove_sandbox(struct leash_table *t, const char *key, struct err *e)
 	if (sets_remove(dir, SETS_OF_SANDBOX, e) < 0)
 		return -1;
 	return sets_clear_sandbox(t->sandboxes_fd, key, e);
+}
+
+/* The uid of a process, zombies included; 0 when it is gone. */
+static uid_t uid_of(const char *pid)
+{
+	char path[64], text[1024];
+	struct err e;
+	unsigned uid = 0;
+	CLEANUP_FD int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "%s/status", pid);
+	if (proc < 0 || file_read_text(proc, path, text, sizeof(text), &e) < 0)
+		return 0;
+	const char *line = strstr(text, "\nUid:");
+	return line && sscanf(line, "\nUid: %u", &uid) == 1 ? uid : 0;
+}
+
+/*
+ * Whether the VMM of a shim that died is still to be reaped. It became our child then (we are a
+ * subreaper), and its cgroup counts as empty a little before it can be reaped.
+ */
+static bool has_orphan(const struct leash *l)
+{
+	char path[64], text[16384];
+	struct err e;
+	if (!l->uid || (l->code == 0 && !l->signal))
+		return false;
+	CLEANUP_FD int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "%d/task/%d/children", (int)getpid(), (int)getpid());
+	if (proc < 0 || file_read_text(proc, path, text, sizeof(text), &e) < 0)
+		return false;
+	char *rest = text;
+	for (char *word; (word = strsep(&rest, " \n"));)
+		if (*word && uid_of(word) == l->uid)
+			return true;
+	return false;
 }
 
 /* Waits in the loop for the cgroup to become empty. */
@@ -154,8 +193,10 @@ static bool clear_up(struct leash_table *t, struct leash *l)
 		else
 			removed = cgroup_remove(t->cgroup_fd, l->key, &e);
 	}
+	if (removed == 1 && has_orphan(l))
+		removed = 0;
 	/* Nothing of the VMM runs any more: what it wrote cannot change under us. */
-	if (removed == 1 && (remove_socket(t, l->key, &e) < 0 ||
+	if (removed == 1 && (remove_socket(t, l->key, l->pid, &e) < 0 ||
 			     sets_clear_sandbox(t->sandboxes_fd, l->key, &e) < 0))
 		removed = -1;
 	if (removed == 1) {
@@ -226,7 +267,7 @@ int leash_remove_stale(struct leash_table *t, enum msg_remove_kind kind, const c
 	if (leash_find(t, key))
 		return err_set(e, ERR_STATE, 0, "shim %s is alive: END is the way", key);
 	if (kind == MSG_REMOVE_SOCKET)
-		return remove_socket(t, key, e);
+		return remove_socket(t, key, 0, e);
 	if (kind == MSG_REMOVE_SANDBOX)
 		return remove_sandbox(t, key, e);
 	if (t->cgroup_fd < 0)

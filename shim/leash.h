@@ -28,6 +28,7 @@ struct leash_watch {
 struct leash {
 	struct leash *next;
 	char key[NAME_KEY_SIZE];
+	uid_t uid;	     /* of its VMM; 0 where it is not known (an adopted one) */
 	pid_t pid;	     /* 0: nobody, only things to clear up */
 	bool child;	     /* ours to reap; an adopted one is not */
 	int pidfd;	     /* -1 once it has ended */
@@ -46,6 +47,7 @@ struct leash_table {
 	struct chan *link;
 	int epoll_fd;
 	int shims_fd;			/* RUN_DIR/shims */
+	int fresh_fd;			/* RUN_DIR/new */
 	int cgroup_fd;			/* the instance's cgroup, or -1 */
 	int templates_fd, sandboxes_fd; /* STATE_DIR's */
 	struct leash *first;

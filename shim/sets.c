@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,11 +31,30 @@ static void digest_of(const void *data, size_t size, uint8_t out[MSG_DIGEST_SIZE
 static int begin(struct sets_staging *s, struct err *e)
 {
 	snprintf(s->temporary, sizeof(s->temporary), STAGING_PREFIX "%s", s->final);
-	/* One that is left over is of a shim that died: there is only one shim of a key. */
-	if (sets_remove(s->parent_fd, s->temporary, e) < 0)
+	/* One that is left over is of a shim that died. */
+	if (sets_is_abandoned(s->parent_fd, s->temporary) &&
+	    sets_remove(s->parent_fd, s->temporary, e) < 0)
 		return -1;
+	if (mkdirat(s->parent_fd, s->temporary, 0700) < 0 && errno == EEXIST)
+		return err_set(e, ERR_STATE, 0, "another snapshot writes %s just now", s->final);
 	s->fd = file_make_dir(s->parent_fd, s->temporary, 0, 0, 0755, e);
-	return s->fd < 0 ? -1 : 0;
+	if (s->fd < 0)
+		return -1;
+	/* Held as long as we live and write: see sets_is_abandoned(). */
+	if (flock(s->fd, LOCK_EX | LOCK_NB) < 0) {
+		fd_close(&s->fd);
+		return err_set(e, ERR_STATE, 0, "another snapshot writes %s just now", s->final);
+	}
+	return 0;
+}
+
+bool sets_is_abandoned(int parent_fd, const char *name)
+{
+	if (strncmp(name, STAGING_PREFIX, sizeof(STAGING_PREFIX) - 1) != 0)
+		return false;
+	CLEANUP_FD int fd =
+		openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
 }
 
 int sets_begin_template(struct sets_staging *s, int templates_fd, const char *key, struct err *e)

@@ -59,6 +59,9 @@ int sets_write(const struct sets_staging *s, const char *name, const void *data,
  */
 int sets_commit(struct sets_staging *s, struct msg_set *set, struct err *e);
 
+/* Whether name below parent_fd is a staging directory whose writer lives no more. */
+bool sets_is_abandoned(int parent_fd, const char *name);
+
 /* Removes what is staged, if anything. */
 void sets_abandon(struct sets_staging *s);
 

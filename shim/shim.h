@@ -107,7 +107,7 @@ struct shim {
 	int sandbox_fd; /* STATE_DIR/sandboxes/KEY, once it was needed */
 	int out_fd, err_fd, event_fd;
 	struct console console;
-	int64_t executed_us, api_answered_us;
+	int64_t executed_us; /* the VMM's execve */
 	int64_t api_lost_us; /* when its connection broke during the start, or 0 */
 
 	/* the request to CH in hand; one at a time */

@@ -22,6 +22,13 @@
 
 static void ask_pause(struct shim *s);
 
+/* A guest that may be running or not is no use to anybody. */
+static void lose(struct shim *s)
+{
+	s->phase = MSG_PHASE_RESUMING;
+	ending_start(s, SHIM_ENDING_FAILED, 0);
+}
+
 static uint32_t between(int64_t from, int64_t to)
 {
 	int64_t us = to - from;
@@ -81,7 +88,7 @@ static void on_resumed_after_failure(void *arg, const struct http_response *answ
 	bool resumed = answer && ch_api_check(CH_API_RESUME, answer, &err) == 0;
 	answer_failed(s);
 	if (!resumed)
-		ending_start(s, SHIM_ENDING_FAILED, 0);
+		lose(s);
 }
 
 static int64_t resume_deadline(const struct shim *s)
@@ -103,7 +110,7 @@ static void fail(struct shim *s, const struct err *why)
 	if (ch_api_send(&s->api, CH_API_RESUME, NULL, resume_deadline(s), on_resumed_after_failure,
 			&e) < 0) {
 		answer_failed(s);
-		ending_start(s, SHIM_ENDING_FAILED, 0);
+		lose(s);
 	}
 }
 
@@ -121,7 +128,9 @@ static void commit(struct shim *s)
 	clean(s);
 	s->op = MSG_NONE;
 	s->phase = n->before;
-	if (chan_send_snapshotted(&s->link, s->op_id, &n->result, &e) < 0)
+	if (s->op_id == 0)
+		log_info("the set %s is written; who asked for it is gone", n->result.set.key);
+	else if (chan_send_snapshotted(&s->link, s->op_id, &n->result, &e) < 0)
 		uplink_close(s, e.text);
 	else
 		serve_watch_link(s);
@@ -146,7 +155,7 @@ static void on_resumed(void *arg, const struct http_response *answer, bool late,
 	if (!answer)
 		err = *e;
 	fail(s, &err);
-	ending_start(s, SHIM_ENDING_FAILED, 0);
+	lose(s);
 }
 
 /* ------------------------------------------------------------------ memory */
@@ -164,7 +173,7 @@ static void copied(struct shim *s)
 	if (ch_api_send(&s->api, CH_API_RESUME, NULL, resume_deadline(s), on_resumed, &e) < 0) {
 		n->paused = false;
 		fail(s, &e);
-		ending_start(s, SHIM_ENDING_FAILED, 0);
+		lose(s);
 	}
 }
 
@@ -323,7 +332,7 @@ static void on_resumed_to_wait(void *arg, const struct http_response *answer, bo
 		return;
 	}
 	fail(s, answer ? &err : e);
-	ending_start(s, SHIM_ENDING_FAILED, 0);
+	lose(s);
 }
 
 /* CH refuses while it still loads memory on demand. The guest does not stand still for that. */
@@ -398,7 +407,7 @@ static void on_paused(void *arg, const struct http_response *answer, bool late, 
 	fail(s, answer ? &err : e);
 	/* Without an answer it may be paused or not: nobody could tell the client which. */
 	if (!answer)
-		ending_start(s, SHIM_ENDING_FAILED, 0);
+		lose(s);
 }
 
 static void ask_pause(struct shim *s)

@@ -301,7 +301,9 @@ static int open_dirs(struct spawner *s, struct err *e)
 		return -1;
 	s->table.shims_fd =
 		file_open_beneath(s->run_fd, "shims", O_RDONLY | O_DIRECTORY, 0, "directory", e);
-	if (s->table.shims_fd < 0)
+	s->table.fresh_fd =
+		file_open_beneath(s->run_fd, "new", O_RDONLY | O_DIRECTORY, 0, "directory", e);
+	if (s->table.shims_fd < 0 || s->table.fresh_fd < 0)
 		return -1;
 	CLEANUP_FD int state = file_open_dir(p->state_dir, e);
 	if (state < 0)
@@ -358,6 +360,7 @@ static int prepare(struct spawner *s, struct err *e)
 		.link = {.fd = -1},
 		.table = {.epoll_fd = -1,
 			  .shims_fd = -1,
+			  .fresh_fd = -1,
 			  .cgroup_fd = -1,
 			  .templates_fd = -1,
 			  .sandboxes_fd = -1},
@@ -381,9 +384,20 @@ static int prepare(struct spawner *s, struct err *e)
 		return -1;
 	if (spawner_find_shims(&s->table, &s->found, e) < 0)
 		return -1;
+	spawner_find_leftovers(&s->table);
 	/* Without a version there is no VMM to start; the supervisor is told at its HELLO. */
 	spawner_start_probe(&s->start, &s->vmm);
 	return 0;
+}
+
+/* Nobody listens on it any more, or ever has; the next supervisor makes its own. */
+static void remove_control_socket(struct spawner *s)
+{
+	struct err e;
+	if (s->run_fd < 0 && s->policy)
+		s->run_fd = file_open_dir(s->policy->run_dir, &e);
+	if (s->run_fd >= 0)
+		unlinkat(s->run_fd, "control.sock", 0);
 }
 
 int spawner_run(void)
@@ -391,12 +405,12 @@ int spawner_run(void)
 	static struct spawner s;
 	struct err e;
 	prctl(PR_SET_NAME, "cloister-spawn");
-	if (prepare(&s, &e) < 0) {
+	if (prepare(&s, &e) == 0) {
+		loop(&s);
+	} else {
 		log_error("%s", e.text);
-		return 1;
+		s.status = 1;
 	}
-	loop(&s);
-	/* Nobody listens on it any more; the next supervisor makes its own. */
-	unlinkat(s.run_fd, "control.sock", 0);
+	remove_control_socket(&s);
 	return s.status;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "spawner_find.h"
 
+#include "cgroup.h"
 #include "file.h"
 #include "log.h"
 #include "sets.h"
@@ -114,8 +115,8 @@ static int find_template(struct leash_table *t, const char *name, struct err *e)
 		if (sets_read_meta(t->templates_fd, name, &set, &why) == 0)
 			return send_set(t, name, &set, 0, e);
 		log_error("template %s is left alone: %s", name, why.text);
-	} else if (strncmp(name, ".new-", 5) == 0 && sets_remove(t->templates_fd, name, &why) < 0) {
-		/* A living shim makes its staging anew at the next snapshot, so none is lost. */
+	} else if (sets_is_abandoned(t->templates_fd, name) &&
+		   sets_remove(t->templates_fd, name, &why) < 0) {
 		log_error("%s", why.text);
 	}
 	return 0;
@@ -166,4 +167,40 @@ int spawner_find_shims(struct leash_table *t, uint32_t *found, struct err *e)
 			(*found)++;
 	closedir(dir);
 	return 0;
+}
+
+/* A VMM dies with its shim, so the cgroup of one that is gone is empty; any other is left alone. */
+static void remove_cgroup(struct leash_table *t, const char *key)
+{
+	struct err e;
+	int removed = cgroup_remove(t->cgroup_fd, key, &e);
+	if (removed < 0)
+		log_warning("%s", e.text);
+	else if (removed == 0)
+		log_warning("cgroup %s is in use and no shim answers for it: see its cgroup.procs",
+			    key);
+	else
+		log_info("%s: its shim ended unseen; its cgroup is removed", key);
+}
+
+void spawner_find_leftovers(struct leash_table *t)
+{
+	struct err e;
+	DIR *fresh = list(t->fresh_fd, "RUN_DIR/new", &e);
+	if (!fresh)
+		log_warning("%s", e.text);
+	for (struct dirent *d; fresh && (d = readdir(fresh));)
+		if (d->d_name[0] != '.' && unlinkat(t->fresh_fd, d->d_name, 0) < 0)
+			log_warning("new/%s cannot be removed: %s", d->d_name,
+				    strerrordesc_np(errno));
+	if (fresh)
+		closedir(fresh);
+	DIR *leaves = t->cgroup_fd >= 0 ? list(t->cgroup_fd, "the cgroup", &e) : NULL;
+	if (t->cgroup_fd >= 0 && !leaves)
+		log_warning("%s", e.text);
+	for (struct dirent *d; leaves && (d = readdir(leaves));)
+		if (name_key_is_valid(d->d_name) && !leash_find(t, d->d_name))
+			remove_cgroup(t, d->d_name);
+	if (leaves)
+		closedir(leaves);
 }

@@ -17,4 +17,10 @@ int spawner_find_shims(struct leash_table *t, uint32_t *found, struct err *e);
  */
 int spawner_find_sets(struct leash_table *t, struct err *e);
 
+/*
+ * Clears up after shims that ended while there was no spawner: their cgroup, if nobody is in it,
+ * and sockets that were never moved into place. After spawner_find_shims(); what fails is logged.
+ */
+void spawner_find_leftovers(struct leash_table *t);
+
 #endif

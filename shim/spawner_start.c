@@ -151,10 +151,12 @@ static int start(struct spawner_start *s, struct leash_table *t, const char *key
 		kill(*pid, SIGKILL);
 		return -1;
 	}
-	if (!leash_add(t, key, *pid, true, fd_take(&pidfd), fd_take(&uid_lock), e)) {
+	struct leash *l = leash_add(t, key, *pid, true, fd_take(&pidfd), fd_take(&uid_lock), e);
+	if (!l) {
 		kill(*pid, SIGKILL);
 		return -1;
 	}
+	l->uid = uid;
 	return 0;
 }
 

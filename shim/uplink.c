@@ -86,13 +86,18 @@ void uplink_take_logs(struct shim *s)
 
 void uplink_close(struct shim *s, const char *why)
 {
+	struct err ignored;
 	if (s->link.fd < 0)
 		return;
+	/* First, and at once: the link is the only way that a log line has. */
+	log_warning("link to the supervisor closed: %s", why);
+	chan_flush(&s->link, &ignored);
 	serve_unwatch(s, s->link.fd);
 	chan_close(&s->link);
 	s->greeted = false;
 	s->waiter_count = 0;
-	log_warning("link to the supervisor closed: %s", why);
+	/* The next supervisor did not ask for what is in hand: its answer goes to nobody. */
+	s->op_id = 0;
 }
 
 static void report(struct shim *s, int sent, const struct err *e)
@@ -107,12 +112,16 @@ void uplink_done(struct shim *s, uint32_t id, uint32_t took_us, uint32_t value)
 {
 	struct err e = {0};
 	struct msg_done body = {.took_us = took_us, .value = value};
+	if (id == 0)
+		return;
 	report(s, chan_send_done(&s->link, id, &body, &e), &e);
 }
 
 void uplink_error(struct shim *s, uint32_t id, const struct err *why)
 {
 	struct err e = {0};
+	if (id == 0)
+		return;
 	report(s, chan_send_err(&s->link, id, why, &e), &e);
 }
 

@@ -20,7 +20,7 @@ void uplink_accept(struct shim *s);
 /* Closes the link; the VM lives on until a supervisor adopts or ends it. */
 void uplink_close(struct shim *s, const char *why);
 
-/* Answers a request; a link that cannot take the answer is closed. */
+/* Answers a request, or nobody for id 0; a link that cannot take the answer is closed. */
 void uplink_done(struct shim *s, uint32_t id, uint32_t took_us, uint32_t value);
 void uplink_error(struct shim *s, uint32_t id, const struct err *why);
 

@@ -43,8 +43,13 @@ void control_sandbox_info(struct control_request *r)
 	cJSON *vmm = cJSON_AddObjectToObject(o, "vmm");
 	cJSON_AddStringToObject(vmm, "version", d->vmm.vmm_version);
 	cJSON_AddBoolToObject(vmm, "ondemand", vmm_version_has_ondemand(d->vmm.vmm_major));
+	/* How many there are of others is none of a tenant's business. */
+	const struct sandbox *sb;
+	size_t seen = 0;
+	TAILQ_FOREACH(sb, &d->registry.list, entry)
+	seen += r->peer.admin || strcmp(sb->tenant, r->peer.name) == 0;
 	cJSON *count = cJSON_AddObjectToObject(o, "sandboxes");
-	cJSON_AddNumberToObject(count, "count", (double)d->registry.count);
+	cJSON_AddNumberToObject(count, "count", (double)seen);
 	cJSON_AddNumberToObject(count, "max", d->config.policy.max_sandboxes);
 	cJSON *host = cJSON_AddObjectToObject(o, "host");
 	for (size_t i = 0; i < ARRAY_SIZE(features); i++)

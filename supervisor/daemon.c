@@ -225,6 +225,9 @@ static int start_as_root(struct daemon *d, int *link_fd, pid_t *spawner, struct 
 	if (policy < 0 || host_bind_control(&d->host, p, e) < 0 ||
 	    spawner_exec(&d->host, "spawn", shim, policy, spawner, link_fd, e) < 0)
 		return -1;
+	/* The spawner's copies hold the locks; ours would let a taken-over supervisor undo them. */
+	for (int i = 0; i < HOST_LOCK_COUNT; i++)
+		fd_close(&d->host.locks[i]);
 	/* After the fork: the spawner keeps the limits that root gave. */
 	raise_fd_limit();
 	if (drop_root(p, e) < 0) {

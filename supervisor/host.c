@@ -42,8 +42,11 @@ void host_close(struct host *h)
 		fd_close(&h->locks[i]);
 }
 
-/* Directory path: parents as they are (root 0755 where missing), the last with owner and mode. */
-static int make_path(const char *path, gid_t gid, mode_t mode, struct err *e)
+/*
+ * Opens directory path; what is missing of it is made: parents root 0755, the last root 0700. What
+ * is there keeps owner and mode, since it may be another daemon's: settle() is for after the lock.
+ */
+static int open_path(const char *path, struct err *e)
 {
 	char name[POLICY_PATH_MAX];
 	CLEANUP_FD int dir = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -56,7 +59,10 @@ static int make_path(const char *path, gid_t gid, mode_t mode, struct err *e)
 		p += n;
 		int next;
 		if (!*p) {
-			next = file_make_dir(dir, name, 0, gid, mode, e);
+			if (mkdirat(dir, name, 0700) < 0 && errno != EEXIST)
+				return err_errno(e, errno, "make directory %s", path);
+			next = file_open_beneath(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0,
+						 "directory", e);
 			return next < 0 ? err_prefix(e, "%s", path) : next;
 		}
 		p++;
@@ -75,11 +81,17 @@ static int make_path(const char *path, gid_t gid, mode_t mode, struct err *e)
 	}
 }
 
+static int settle(int dir, const char *path, gid_t gid, mode_t mode, struct err *e)
+{
+	if (fchown(dir, 0, gid) < 0 || fchmod(dir, mode) < 0)
+		return err_errno(e, errno, "owner and mode of %s", path);
+	return 0;
+}
+
 static int make_state(struct host *h, const struct policy *p, struct err *e)
 {
 	/* 0700: what lies below is reached by descriptors that were opened before the drop. */
-	h->state_dir = make_path(p->state_dir, 0, 0700, e);
-	if (h->state_dir < 0)
+	if (settle(h->state_dir, p->state_dir, 0, 0700, e) < 0)
 		return -1;
 	CLEANUP_FD int images = file_make_dir(h->state_dir, "images", 0, 0, 0755, e);
 	CLEANUP_FD int templates = file_make_dir(h->state_dir, "templates", 0, 0, 0700, e);
@@ -97,8 +109,7 @@ static int make_state(struct host *h, const struct policy *p, struct err *e)
 
 static int make_run(struct host *h, const struct policy *p, struct err *e)
 {
-	h->run_dir = make_path(p->run_dir, p->control_gid, 0750, e);
-	if (h->run_dir < 0)
+	if (settle(h->run_dir, p->run_dir, p->control_gid, 0750, e) < 0)
 		return -1;
 	h->shims_dir = file_make_dir(h->run_dir, "shims", p->user_uid, p->user_gid, 0700, e);
 	CLEANUP_FD int fresh = file_make_dir(h->run_dir, "new", 0, 0, 0700, e);
@@ -138,8 +149,13 @@ static int read_instance(struct host *h, struct policy *p, struct err *e)
 int host_prepare(struct host *h, struct config *c, struct err *e)
 {
 	struct policy *p = &c->policy;
-	if (make_state(h, p, e) < 0 || make_run(h, p, e) < 0 || host_lock_dirs(h, p, e) < 0 ||
-	    read_instance(h, p, e) < 0 ||
+	h->state_dir = open_path(p->state_dir, e);
+	if (h->state_dir < 0)
+		return -1;
+	h->run_dir = open_path(p->run_dir, e);
+	/* Nothing of another daemon's is touched before the locks say that there is none. */
+	if (h->run_dir < 0 || host_lock_dirs(h, p, e) < 0 || make_state(h, p, e) < 0 ||
+	    make_run(h, p, e) < 0 || read_instance(h, p, e) < 0 ||
 	    host_find_cgroup(p->cgroup_mount, sizeof(p->cgroup_mount), e) < 0)
 		return -1;
 	CLEANUP_FD int cgroup = -1;

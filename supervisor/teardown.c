@@ -30,13 +30,16 @@ static void note_destroyed(struct sandbox *sb)
 		return;
 	if (!sb->exit)
 		sb->exit = calloc(1, sizeof(*sb->exit));
-	if (sb->exit)
-		*sb->exit = (struct msg_exit){
-			.cause = MSG_CAUSE_DESTROYED,
-			.code = -1,
-			.phase = sb->vmm_pid ? MSG_PHASE_ENDING : MSG_PHASE_STARTING,
-			.at_real_us = clock_real_us(),
-		};
+	if (!sb->exit)
+		return;
+	*sb->exit = (struct msg_exit){
+		.cause = MSG_CAUSE_DESTROYED,
+		.code = -1,
+		.phase = sb->vmm_pid ? MSG_PHASE_ENDING : MSG_PHASE_STARTING,
+		.at_real_us = clock_real_us(),
+	};
+	str_copy(sb->exit->detail, sizeof(sb->exit->detail),
+		 sb->vmm_pid ? "ended as asked" : "destroyed before the guest ran");
 }
 
 static void set_leftover(struct sandbox *sb, const char *text)

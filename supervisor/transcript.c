@@ -29,6 +29,7 @@ struct tail {
 	void *arg;
 	char *data;
 	size_t length, room;
+	uint32_t asked; /* bytes, by the client */
 	uint64_t end;
 	bool begun;
 };
@@ -45,6 +46,21 @@ static void tail_from_record(struct sandbox *sb, uint32_t bytes, transcript_tail
 	const struct sandbox_console *last = &sb->last;
 	size_t n = last->length < bytes ? last->length : bytes;
 	fn(arg, n ? last->data + last->length - n : "", n, last->end, NULL);
+}
+
+/*
+ * The shim answers no more. When the VMM ended meanwhile its console has been read out whole, and
+ * the record has what was asked for; half of it would be worse than an error.
+ */
+static void tail_failed(struct tail *t, const struct err *why)
+{
+	if (!t->sb->last.whole) {
+		tail_done(t, why);
+		return;
+	}
+	tail_from_record(t->sb, t->asked, t->fn, t->arg);
+	free(t->data);
+	free(t);
 }
 
 static void on_tail(void *arg, struct msg *m, const struct err *why);
@@ -67,7 +83,7 @@ static void on_tail(void *arg, struct msg *m, const struct err *why)
 		return;
 	}
 	if (why) {
-		tail_done(t, why);
+		tail_failed(t, why);
 		return;
 	}
 	if (!t->begun) {
@@ -90,8 +106,10 @@ static void on_tail(void *arg, struct msg *m, const struct err *why)
 	memcpy(t->data + t->length, piece.data, n);
 	t->length += n;
 	t->end = piece.offset + n;
-	if (!n || t->length == t->room || piece.eof || tail_ask(t, t->end, false, &e) < 0)
+	if (!n || t->length == t->room || piece.eof)
 		tail_done(t, NULL);
+	else if (tail_ask(t, t->end, false, &e) < 0)
+		tail_failed(t, &e);
 }
 
 void transcript_tail(struct sandbox *sb, uint32_t bytes, transcript_tail_fn *fn, void *arg)
@@ -107,9 +125,9 @@ void transcript_tail(struct sandbox *sb, uint32_t bytes, transcript_tail_fn *fn,
 		fn(arg, NULL, 0, 0, &e);
 		return;
 	}
-	*t = (struct tail){.sb = sb, .fn = fn, .arg = arg, .room = bytes};
+	*t = (struct tail){.sb = sb, .fn = fn, .arg = arg, .room = bytes, .asked = bytes};
 	if (tail_ask(t, bytes, true, &e) < 0)
-		tail_done(t, &e);
+		tail_failed(t, &e);
 }
 
 /* ------------------------------------------------------------------ follow */

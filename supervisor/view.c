@@ -62,7 +62,6 @@ static void add_timings(cJSON *o, const struct sandbox *sb)
 	if (sb->vmm_pid) {
 		cJSON_AddNumberToObject(times, "setup_us", t->shim.setup_us);
 		cJSON_AddNumberToObject(times, "launch_us", t->shim.launch_us);
-		cJSON_AddNumberToObject(times, "api_us", t->shim.api_us);
 		cJSON_AddNumberToObject(times, "boot_us", t->shim.boot_us);
 	}
 	if (t->total_us)

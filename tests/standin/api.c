@@ -201,21 +201,68 @@ static struct answer api_counters(const struct request *request)
 
 static struct answer api_snapshot(const struct request *request)
 {
-	bool restore = !strcmp(api_endpoint(request->path), "vm.restore");
-	const char *key = restore ? "source_url" : "destination_url";
 	struct answer answer;
 	cJSON *json = api_json(request, &answer);
 	if (!json)
 		return answer;
-	const char *url = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, key));
-	if (url) {
-		answer = restore ? vm_restore(url) : vm_snapshot();
-	} else {
-		char *why = bytes_text("missing field `%s` at line 1 column 0", key);
-		answer = api_bad_json(why);
-		free(why);
-	}
+	const char *url =
+		cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "destination_url"));
+	answer = url ? vm_snapshot(url)
+		     : api_bad_json("missing field `destination_url` at line 1 column 0");
 	cJSON_Delete(json);
+	return answer;
+}
+
+/* The body as v53 reads it, or NULL with the answer. A key that v53 does not know is refused too.
+ */
+static cJSON *api_body(const struct request *request, struct answer *refusal)
+{
+	char *why = NULL, *unknown = NULL;
+	cJSON *json = api_json(request, refusal);
+	if (!json)
+		return NULL;
+	cJSON *body = schema_body(api_endpoint(request->path), json, &why, &unknown);
+	cJSON_Delete(json);
+	if (!body)
+		*refusal = api_bad_json(why);
+	if (unknown) {
+		char *text = bytes_text("stand-in: v53 does not know the key `%s`", unknown);
+		*refusal = answer_chain(500, "Error from API", text, NULL);
+		free(text);
+		cJSON_Delete(body);
+		body = NULL;
+	}
+	free(why);
+	free(unknown);
+	return body;
+}
+
+static struct answer api_restore(const struct request *request)
+{
+	struct answer answer;
+	double wanted = 0;
+	cJSON *order = api_body(request, &answer);
+	if (!order)
+		return answer;
+	const cJSON *list = cJSON_GetObjectItem(order, "net_fds"), *given;
+	cJSON_ArrayForEach(given, list) wanted +=
+		cJSON_GetNumberValue(cJSON_GetObjectItem(given, "num_fds"));
+	if (list && wanted != request->fd_count)
+		answer = api_bad();
+	else /* without net_fds they are dropped */
+		answer = vm_restore(order, request->fds, list ? request->fd_count : 0);
+	cJSON_Delete(order);
+	return answer;
+}
+
+static struct answer api_resize_zone(const struct request *request)
+{
+	struct answer answer;
+	cJSON *order = api_body(request, &answer);
+	if (!order)
+		return answer;
+	answer = vm_resize_zone(order);
+	cJSON_Delete(order);
 	return answer;
 }
 
@@ -237,7 +284,6 @@ static struct answer api_never(const struct request *request)
 		{"vm.add-vdpa", "path", "The vDPA device could not be added to the VM", true},
 		{"vm.add-vsock", "cid", "The vsock device could not be added to the VM", true},
 		{"vm.resize-disk", "id", "The disk could not be resized", true},
-		{"vm.resize-zone", "id", "The memory zone could not be resized", true},
 		{"vm.receive-migration", "receiver_url", "Error starting migration reception",
 		 false},
 		{"vm.send-migration", "destination_url", "Error starting migration sender", false},
@@ -300,8 +346,8 @@ static const struct {
 	{"vm.add-vdpa", HTTP_PUT, BODY_NEEDED, false, api_never},
 	{"vm.add-vsock", HTTP_PUT, BODY_NEEDED, false, api_never},
 	{"vm.resize-disk", HTTP_PUT, BODY_NEEDED, false, api_never},
-	{"vm.resize-zone", HTTP_PUT, BODY_NEEDED, false, api_never},
-	{"vm.restore", HTTP_PUT, BODY_NEEDED, false, api_snapshot},
+	{"vm.resize-zone", HTTP_PUT, BODY_NEEDED, false, api_resize_zone},
+	{"vm.restore", HTTP_PUT, BODY_NEEDED, false, api_restore},
 	{"vm.snapshot", HTTP_PUT, BODY_NEEDED, false, api_snapshot},
 	{"vm.receive-migration", HTTP_PUT, BODY_NEEDED, false, api_never},
 	{"vm.send-migration", HTTP_PUT, BODY_NEEDED, false, api_never},

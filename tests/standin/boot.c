@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -11,10 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FAILED "Error from API", "The VM could not boot"
+/* What was asked for, in the answers' words: "The VM could not boot" or the like. */
+static const char *failed_what;
+#define FAILED "Error from API", failed_what
 
-/* errno in Rust's words; the caller's to free. */
-static char *boot_os_error(void)
+char *boot_os_error(void)
 {
 	return bytes_text("%s (os error %d)", strerror(errno), errno);
 }
@@ -37,72 +39,188 @@ static struct answer boot_refuse(const char *first, const char *second)
 	return answer;
 }
 
-/* Maps the first zone that has a file. Its size has to be the zone's to the byte: the real one is
- * content with less and the guest pays for it later. */
-static bool boot_zone(struct boot *boot, const cJSON *zone, struct answer *refusal)
+/* Opens a zone's file. At boot its size has to be the zone's to the byte: the real one is content
+ * with less and the guest pays for it later. */
+static int boot_zone_file(const char *path, uint64_t size, bool shared, bool strict,
+			  struct answer *refusal)
 {
-	const char *path = cJSON_GetStringValue(cJSON_GetObjectItem(zone, "file"));
-	uint64_t size = (uint64_t)cJSON_GetNumberValue(cJSON_GetObjectItem(zone, "size"));
-	bool shared = cJSON_IsTrue(cJSON_GetObjectItem(zone, "shared"));
 	struct stat st;
+	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+		*refusal = answer_chain(500, FAILED, "Memory manager error",
+					"Using a directory as a backing file for memory is not "
+					"supported",
+					NULL);
+		return -1;
+	}
 	int fd = open(path, (shared ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		*refusal = boot_refuse("Memory manager error", errno == ENOENT
 								       ? "Failed to stat filesystem"
-								       : "Failed to open memory "
-									 "zone backing file");
-		return false;
+								       : "Failed to create shared "
+									 "file");
+		return -1;
 	}
-	if ((uint64_t)st.st_size != size) {
+	if (strict && (uint64_t)st.st_size != size) {
 		char *text = bytes_text("stand-in: %s has %lld bytes, the zone %llu", path,
 					(long long)st.st_size, (unsigned long long)size);
 		*refusal = answer_chain(500, FAILED, "Memory manager error", text, NULL);
 		free(text);
 		close(fd);
-		return false;
+		return -1;
 	}
-	boot_keep(boot, fd);
-	void *map = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE, fd, 0);
+	return fd;
+}
+
+/* The descriptor behind a zone: its file, memory that only this process knows for a shared one (so
+ * that its holes can be found), -1 for plain memory. */
+static bool boot_zone_fd(struct region *region, const char *path, bool strict,
+			 struct answer *refusal)
+{
+	struct stat st;
+	if (path) {
+		region->fd = boot_zone_file(path, region->size, region->shared, strict, refusal);
+		if (region->fd >= 0 && fstat(region->fd, &st) == 0 &&
+		    (uint64_t)st.st_size < region->size)
+			region->present = (size_t)st.st_size;
+		return region->fd >= 0;
+	}
+	if (!region->shared)
+		return true;
+	region->fd = memfd_create("ch_ram", MFD_CLOEXEC);
+	if (region->fd >= 0 && ftruncate(region->fd, (off_t)region->size) == 0)
+		return true;
+	*refusal = boot_refuse("Memory manager error", "Failed to set shared file length");
+	return false;
+}
+
+static bool boot_zone(struct boot *boot, const cJSON *zone, const char *id, uint64_t size,
+		      const struct boot_order *order, struct answer *refusal)
+{
+	const char *path = cJSON_GetStringValue(cJSON_GetObjectItem(zone, "file"));
+	bool shared = cJSON_IsTrue(cJSON_GetObjectItem(zone, "shared"));
+	bool prefault = order->prefault || cJSON_IsTrue(cJSON_GetObjectItem(zone, "prefault"));
+	struct region *region = &boot->regions[boot->region_count];
+	*region = (struct region){.size = size, .fd = -1, .shared = shared, .present = size};
+	snprintf(region->id, sizeof(region->id), "%s", id);
+	if (!boot_zone_fd(region, path, !order->saved, refusal))
+		return false;
+	int flags = (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE;
+	flags |= (region->fd < 0 ? MAP_ANONYMOUS : 0) | (prefault ? MAP_POPULATE : 0);
+	void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, region->fd, 0);
 	if (map == MAP_FAILED) {
 		*refusal = boot_refuse("Memory manager error", "Failed to map guest memory");
+		if (region->fd >= 0)
+			close(region->fd);
 		return false;
 	}
-	boot->ram = map;
-	boot->ram_size = size;
+	region->map = map;
+	boot->region_count++;
 	return true;
 }
 
-static bool boot_memory(struct boot *boot, const cJSON *config, struct answer *refusal)
+static bool boot_zone_valid(const cJSON *memory, const cJSON *zone, struct answer *refusal)
 {
-	const cJSON *memory = cJSON_GetObjectItem(config, "memory"), *zone;
+	const char *method = cJSON_GetStringValue(cJSON_GetObjectItem(memory, "hotplug_method"));
+	const cJSON *most = cJSON_GetObjectItem(zone, "hotplug_size");
+	const cJSON *plugged = cJSON_GetObjectItem(zone, "hotplugged_size");
+	bool acpi = !strcmp(method, "Acpi");
+	const char *why = NULL;
+	if (most && acpi)
+		why = "Invalid hotplug method associated with memory zones resizing capability";
+	else if (plugged && (!most || plugged->valuedouble > most->valuedouble || acpi))
+		why = "Memory configuration is not valid";
+	if (why)
+		*refusal = answer_chain(500, FAILED, "Memory manager error", why, NULL);
+	return !why;
+}
+
+/* The size that the snapshot has for a zone, its own when there is no snapshot. 0: the snapshot
+ * does not have the zone, and then the real one maps nothing for it. */
+static uint64_t boot_zone_size(const cJSON *saved, const char *id, double own)
+{
+	const cJSON *mapping;
+	if (!saved)
+		return (uint64_t)own;
+	cJSON_ArrayForEach(mapping, saved)
+	{
+		const char *name = cJSON_GetStringValue(cJSON_GetObjectItem(mapping, "zone_id"));
+		if (name && !strcmp(name, id))
+			return (uint64_t)cJSON_GetNumberValue(cJSON_GetObjectItem(mapping, "size"));
+	}
+	return 0;
+}
+
+static bool boot_zones(struct boot *boot, const cJSON *memory, const struct boot_order *order,
+		       struct answer *refusal)
+{
+	const cJSON *zone;
 	cJSON_ArrayForEach(zone, cJSON_GetObjectItem(memory, "zones"))
 	{
-		if (!boot->ram && cJSON_GetObjectItem(zone, "file") &&
-		    !boot_zone(boot, zone, refusal))
+		const char *id = cJSON_GetStringValue(cJSON_GetObjectItem(zone, "id"));
+		double own = cJSON_GetNumberValue(cJSON_GetObjectItem(zone, "size"));
+		uint64_t size = boot_zone_size(order->saved, id, own);
+		if (!boot_zone_valid(memory, zone, refusal))
+			return false;
+		if (size && boot->region_count < BOOT_REGIONS &&
+		    !boot_zone(boot, zone, id, size, order, refusal))
 			return false;
 	}
-	size_t size = (size_t)cJSON_GetNumberValue(cJSON_GetObjectItem(memory, "size"));
-	if (boot->ram || !size)
+	/* the memory as a whole is a zone by this name, with the same fields */
+	double whole = cJSON_GetNumberValue(cJSON_GetObjectItem(memory, "size"));
+	uint64_t size = boot_zone_size(order->saved, "mem0", whole);
+	if (!boot->region_count && size && !boot_zone(boot, memory, "mem0", size, order, refusal))
+		return false;
+	if (boot->region_count)
 		return true;
-	void *map = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (map == MAP_FAILED) {
-		*refusal = boot_refuse("Memory manager error", "Failed to map guest memory");
+	*refusal = order->saved ? answer_chain(500, FAILED, "Memory manager error",
+					       "Guest region collection error",
+					       "No memory region found", NULL)
+				: answer_chain(500, FAILED, "Memory manager error",
+					       "No memory zones found", NULL);
+	return false;
+}
+
+bool boot_memory(struct boot *boot, const cJSON *config, const struct boot_order *order,
+		 struct answer *refusal)
+{
+	const cJSON *payload = cJSON_GetObjectItem(config, "payload");
+	failed_what = order->what;
+	if (!order->saved && !cJSON_GetObjectItem(payload, "kernel") &&
+	    !cJSON_GetObjectItem(payload, "firmware")) {
+		*refusal = answer_chain(500, FAILED, "Failed to validate config",
+					"Payload configuration is not bootable",
+					"No bootitem provided: neither firmware nor kernel", NULL);
 		return false;
 	}
-	boot->ram = map;
-	boot->ram_size = size;
-	return true;
+	return boot_zones(boot, cJSON_GetObjectItem(config, "memory"), order, refusal);
 }
 
 /* A byte range from 0 on, as an open-file-description lock (the real one's default). */
-static bool boot_lock(int fd, bool readonly)
+bool boot_lock(const struct boot *boot, const cJSON *config, struct answer *refusal)
 {
-	struct flock lock = {.l_type = readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-	return fcntl(fd, F_OFD_SETLK, &lock) == 0;
+	const cJSON *disk;
+	int i = 0;
+	cJSON_ArrayForEach(disk, cJSON_GetObjectItem(config, "disks"))
+	{
+		bool readonly = cJSON_IsTrue(cJSON_GetObjectItem(disk, "readonly"));
+		struct flock lock = {.l_type = readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+		if (fcntl(boot->fds[i++], F_OFD_SETLK, &lock) == 0)
+			continue;
+		char *which = bytes_text("Failed to get %s lock for disk image: %s",
+					 readonly ? "Read" : "Write",
+					 cJSON_GetStringValue(cJSON_GetObjectItem(disk, "path")));
+		*refusal = answer_chain(500, FAILED,
+					"Error locking disk images: Another instance likely holds "
+					"a lock",
+					"Cannot lock images of all block devices", which,
+					"The file is already locked", NULL);
+		free(which);
+		return false;
+	}
+	return true;
 }
 
+/* The disks come first of what is kept, so that boot_lock() finds them again. */
 static bool boot_disks(struct boot *boot, const cJSON *config, struct answer *refusal)
 {
 	const cJSON *disk;
@@ -111,15 +229,12 @@ static bool boot_disks(struct boot *boot, const cJSON *config, struct answer *re
 		const char *path = cJSON_GetStringValue(cJSON_GetObjectItem(disk, "path"));
 		bool readonly = cJSON_IsTrue(cJSON_GetObjectItem(disk, "readonly"));
 		int fd = path ? open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC) : -1;
-		if (fd >= 0 && boot_keep(boot, fd) && boot_lock(fd, readonly))
+		if (fd >= 0 && boot_keep(boot, fd))
 			continue;
 		char *os = boot_os_error();
-		char *where = bytes_text("I/O error (path=%s op=%s)", path ? path : "",
-					 fd < 0 ? "open" : "lock");
-		*refusal =
-			answer_chain(500, FAILED, "Error from device manager",
-				     fd < 0 ? "Cannot open disk path" : "Failed to lock disk image",
-				     where, os, NULL);
+		char *where = bytes_text("I/O error (path=%s op=open)", path ? path : "");
+		*refusal = answer_chain(500, FAILED, "Error from device manager",
+					"Cannot open disk path", where, os, NULL);
 		free(where);
 		free(os);
 		return false;
@@ -180,26 +295,20 @@ static bool boot_readable(const char *path, const char *what, struct answer *ref
 	return true;
 }
 
-bool boot_open(struct boot *boot, const cJSON *config, const int *net_fds, int net_fd_count,
-	       struct answer *refusal, const char **drop)
+bool boot_devices(struct boot *boot, const cJSON *config, const struct boot_order *order,
+		  struct answer *refusal, const char **drop)
 {
 	const cJSON *payload = cJSON_GetObjectItem(config, "payload");
-	*drop = NULL;
-	if (!cJSON_GetObjectItem(payload, "kernel") && !cJSON_GetObjectItem(payload, "firmware")) {
-		*refusal = answer_chain(500, FAILED, "Failed to validate config",
-					"Payload configuration is not bootable",
-					"No bootitem provided: neither firmware nor kernel", NULL);
-		return false;
-	}
 	const char *initramfs = cJSON_GetStringValue(cJSON_GetObjectItem(payload, "initramfs"));
-	if (!boot_memory(boot, config, refusal) ||
-	    (initramfs && !boot_readable(initramfs, "Cannot open initramfs file", refusal)))
+	*drop = NULL;
+	if (!order->saved && initramfs &&
+	    !boot_readable(initramfs, "Cannot open initramfs file", refusal))
 		return false;
 	if (!boot_disks(boot, config, refusal)) {
 		*drop = "disks";
 		return false;
 	}
-	if (!boot_net(net_fds, net_fd_count, refusal)) {
+	if (!boot_net(order->net_fds, order->net_fd_count, refusal)) {
 		*drop = "net";
 		return false;
 	}
@@ -231,10 +340,24 @@ bool boot_payload(const cJSON *config, struct answer *refusal)
 	return false;
 }
 
+const struct region *boot_region_at(const struct boot *boot, double gpa)
+{
+	double start = 0;
+	for (int i = 0; i < boot->region_count; i++) {
+		if (start == gpa)
+			return &boot->regions[i];
+		start += (double)boot->regions[i].size;
+	}
+	return NULL;
+}
+
 void boot_close(struct boot *boot)
 {
-	if (boot->ram)
-		munmap(boot->ram, boot->ram_size);
+	for (int i = 0; i < boot->region_count; i++) {
+		munmap(boot->regions[i].map, boot->regions[i].size);
+		if (boot->regions[i].fd >= 0)
+			close(boot->regions[i].fd);
+	}
 	while (boot->fd_count)
 		close(boot->fds[--boot->fd_count]);
 	*boot = (struct boot){0};

@@ -316,22 +316,36 @@ static void conn_after(struct conn *conn, struct bytes *out, const struct verdic
 		bytes_add(&conn->out, out->data, out->len);
 }
 
+/* A new command line comes with vm.create, or with the configuration that vm.restore will read. */
+static void conn_read_orders(const char *endpoint, const char *body)
+{
+	bool restore = !strcmp(endpoint, "vm.restore");
+	if (!restore && strcmp(endpoint, "vm.create") != 0)
+		return;
+	cJSON *json = cJSON_Parse(body);
+	if (restore) {
+		const cJSON *url = cJSON_GetObjectItemCaseSensitive(json, "source_url");
+		cJSON *read = restore_peek(cJSON_IsString(url) ? url->valuestring : "");
+		cJSON_Delete(json);
+		json = read;
+	}
+	const cJSON *payload = cJSON_GetObjectItemCaseSensitive(json, "payload");
+	const cJSON *text = cJSON_GetObjectItemCaseSensitive(payload, "cmdline");
+	char *bad = orders_read(cJSON_IsString(text) ? text->valuestring : "", true);
+	if (bad) {
+		report_log("standin", "ERROR", "orders.c", "no such order: %s", bad);
+		free(bad);
+		_exit(3);
+	}
+	cJSON_Delete(json);
+}
+
 /* Looks at the orders once. Returns whether the request waits. */
 static bool conn_begin(struct request *request, struct verdict *verdict)
 {
 	const char *endpoint = api_endpoint(request->path);
-	if (endpoint && !strcmp(endpoint, "vm.create") && request->body && !vm_is_there()) {
-		cJSON *json = cJSON_Parse(request->body);
-		const cJSON *payload = cJSON_GetObjectItemCaseSensitive(json, "payload");
-		const cJSON *text = cJSON_GetObjectItemCaseSensitive(payload, "cmdline");
-		char *bad = orders_read(cJSON_IsString(text) ? text->valuestring : "", true);
-		if (bad) {
-			report_log("standin", "ERROR", "orders.c", "no such order: %s", bad);
-			free(bad);
-			_exit(3);
-		}
-		cJSON_Delete(json);
-	}
+	if (endpoint && request->body && !vm_is_there())
+		conn_read_orders(endpoint, request->body);
 	*verdict = orders_judge(endpoint ? endpoint : "");
 	request->started = true;
 	request->due = report_now() + verdict->delay_ms;

@@ -19,7 +19,7 @@
 static struct {
 	bool up, paused, hung, console, acpi, pvpanic;
 	unsigned char *ram;
-	size_t ram_size;
+	size_t ram_size, ram_present; /* what is past ram_present a short file does not have */
 	uint32_t count, generation, touched; /* touched in MiB */
 	uint32_t tick_ms;
 	int64_t next_tick;
@@ -85,8 +85,10 @@ static void guest_touch(uint32_t mib)
 	uint32_t value = ++guest.generation;
 	if (mib > guest.touched)
 		guest.touched = mib;
+	load_need(TOUCH_BASE + mib * MIB);
 	for (size_t page = 0; page < mib * 256UL; page++) {
-		memcpy(guest.ram + TOUCH_BASE + page * 4096, &value, sizeof(value));
+		if (TOUCH_BASE + page * 4096 < guest.ram_present)
+			memcpy(guest.ram + TOUCH_BASE + page * 4096, &value, sizeof(value));
 		value += 2654435761U;
 	}
 	guest_print("TOUCHED %u\n", mib);
@@ -95,8 +97,11 @@ static void guest_touch(uint32_t mib)
 static void guest_sum(void)
 {
 	uint32_t sum = 0, value;
+	load_need(TOUCH_BASE + guest.touched * MIB);
 	for (size_t page = 0; page < guest.touched * 256UL; page++) {
-		memcpy(&value, guest.ram + TOUCH_BASE + page * 4096, sizeof(value));
+		value = UINT32_MAX; /* what no memory answers */
+		if (TOUCH_BASE + page * 4096 < guest.ram_present)
+			memcpy(&value, guest.ram + TOUCH_BASE + page * 4096, sizeof(value));
 		sum = sum * 33 + value;
 	}
 	guest_print("SUM %08x\n", sum);
@@ -184,20 +189,67 @@ static void guest_word_do(char *word)
 	guest_command(word + 3);
 }
 
-void guest_start(const char *cmdline, unsigned char *ram, size_t ram_size, bool console,
-		 bool pvpanic)
+static void guest_plug(const struct region *ram, bool console, bool pvpanic)
 {
 	memset(&guest, 0, sizeof(guest));
 	guest.up = true;
-	guest.ram = ram;
-	guest.ram_size = ram_size;
+	guest.ram = ram->map;
+	guest.ram_size = ram->size;
+	guest.ram_present = ram->present;
 	guest.console = console;
 	guest.pvpanic = pvpanic;
+}
+
+void guest_start(const char *cmdline, const struct region *ram, bool console, bool pvpanic)
+{
+	guest_plug(ram, console, pvpanic);
 	guest.tick_ms = 100;
 	guest_each_word(cmdline, guest_word_setting);
 	guest_print("GUEST UP\n");
 	guest_each_word(cmdline, guest_word_do);
 	guest_set_tick(guest.tick_ms);
+}
+
+const unsigned char *guest_memory(void)
+{
+	return guest.ram;
+}
+
+cJSON *guest_save(void)
+{
+	cJSON *saved = cJSON_CreateObject();
+	cJSON_AddNumberToObject(saved, "count", guest.count);
+	cJSON_AddNumberToObject(saved, "generation", guest.generation);
+	cJSON_AddNumberToObject(saved, "touched", guest.touched);
+	cJSON_AddNumberToObject(saved, "tick_ms", guest.tick_ms);
+	cJSON_AddBoolToObject(saved, "hung", guest.hung);
+	cJSON_AddBoolToObject(saved, "acpi", guest.acpi);
+	guest.line[guest.line_len] = '\0';
+	cJSON_AddStringToObject(saved, "line", guest.line);
+	return saved;
+}
+
+static uint32_t guest_saved(const cJSON *saved, const char *key)
+{
+	const cJSON *item = cJSON_GetObjectItem(saved, key);
+	return cJSON_IsNumber(item) ? (uint32_t)item->valuedouble : 0;
+}
+
+void guest_load(const cJSON *saved, const struct region *ram, bool console, bool pvpanic)
+{
+	const char *line = cJSON_GetStringValue(cJSON_GetObjectItem(saved, "line"));
+	guest_plug(ram, console, pvpanic);
+	guest.paused = true;
+	guest.count = guest_saved(saved, "count");
+	guest.generation = guest_saved(saved, "generation");
+	guest.touched = guest_saved(saved, "touched");
+	if (guest.touched > guest_touchable())
+		guest.touched = guest_touchable();
+	guest.tick_ms = guest_saved(saved, "tick_ms");
+	guest.hung = cJSON_IsTrue(cJSON_GetObjectItem(saved, "hung"));
+	guest.acpi = cJSON_IsTrue(cJSON_GetObjectItem(saved, "acpi"));
+	snprintf(guest.line, sizeof(guest.line), "%s", line ? line : "");
+	guest.line_len = strlen(guest.line);
 }
 
 void guest_stop(void)

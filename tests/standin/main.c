@@ -186,6 +186,7 @@ _Noreturn static void main_loop(int signals)
 			fds[n++] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
 		int64_t wait = main_least(guest_timeout(), happen_timeout(runs));
 		wait = main_least(wait, conn_timeout());
+		wait = main_least(wait, main_least(load_timeout(), snapshot_timeout()));
 		poll(fds, n, wait > 3600000 ? 3600000 : (int)wait);
 		for (nfds_t i = http; i < n; i++) {
 			if (fds[i].fd == signals && fds[i].revents)
@@ -195,6 +196,8 @@ _Noreturn static void main_loop(int signals)
 		conn_work();
 		if (api_shut_down())
 			vm_exit();
+		load_work();
+		snapshot_work();
 		guest_input();
 		guest_tick();
 		happen_work(runs);

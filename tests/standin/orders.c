@@ -5,6 +5,16 @@
  *   standin:ENDPOINT=ACTION[@N]   ENDPOINT is vm.boot, vmm.ping, ... or *; with @N only its N-th
  * call standin:at=MS:WHAT            once; MS from the start, on a command line from vm.boot
  *
+ *   standin:snapshot=TRICK[@N]     what vm.snapshot does to the files it writes; TRICK is one of
+ * short-state, short-config (half of it, and a 204 all the same), symlink, fifo (in state.json's
+ * place), extra (one file more), huge (state.json is a huge sparse file), noclose (state.json stays
+ * open and is written again and again after the 204), die (SIGKILL with half of state.json written)
+ *   standin:load=MS                an OnDemand restore takes so long to load memory
+ *   standin:resume=ignored         vm.restore does not resume: CH before 52 did not know how to
+ *
+ * A restored VM has the orders of the command line in its config.json, its clock starts with
+ * vm.restore.
+ *
  * delay, stderr and badevent happen and the call goes on, so several of them may be given. Of the
  * others the first one counts. hang, status, error, fcerror, exit, signal and abort come instead of
  * doing the call; all others do it and spoil the answer. In error:TEXT a _ stands for a blank.
@@ -33,6 +43,7 @@ struct order {
 };
 
 static struct order orders[ORDERS_MAX];
+static enum snapshot_trick trick;
 static int order_count;
 
 enum argument { ARG_NO, ARG_NUMBER, ARG_TEXT };
@@ -52,6 +63,17 @@ static const struct {
 	{"length", ORDER_LENGTH, ARG_NUMBER}, {"nolength", ORDER_NOLENGTH, ARG_NO},
 	{"huge", ORDER_HUGE, ARG_NO},	      {"dribble", ORDER_DRIBBLE, ARG_NUMBER},
 	{"badjson", ORDER_BADJSON, ARG_NO},   {"100", ORDER_INTERIM, ARG_NO},
+};
+
+static const char *const tricks[] = {
+	[TRICK_SHORT_STATE] = "short-state",
+	[TRICK_SHORT_CONFIG] = "short-config",
+	[TRICK_SYMLINK] = "symlink",
+	[TRICK_FIFO] = "fifo",
+	[TRICK_EXTRA] = "extra",
+	[TRICK_HUGE] = "huge",
+	[TRICK_NOCLOSE] = "noclose",
+	[TRICK_DIE] = "die",
 };
 
 static bool orders_number(const char *text, long *number)
@@ -84,6 +106,30 @@ static bool orders_read_action(struct order *order, char *action)
 	return false;
 }
 
+static bool orders_is_other(const char *word)
+{
+	return !strcmp(word, "snapshot") || !strcmp(word, "load") || !strcmp(word, "resume");
+}
+
+/* What follows the words that are no endpoints. */
+static bool orders_read_other(struct order *order, const char *action)
+{
+	if (!strcmp(order->endpoint, "load")) {
+		order->kind = ORDER_LOAD;
+		return orders_number(action, &order->number) && order->number >= 0;
+	}
+	if (!strcmp(order->endpoint, "resume")) {
+		order->kind = ORDER_NORESUME;
+		return !strcmp(action, "ignored");
+	}
+	order->kind = ORDER_TRICK;
+	for (size_t i = TRICK_NONE + 1; i < sizeof(tricks) / sizeof(tricks[0]); i++) {
+		if (!strcmp(tricks[i], action))
+			order->number = (long)i;
+	}
+	return order->number != TRICK_NONE;
+}
+
 /* One word without its "standin:": ENDPOINT=ACTION[@N] or at=MS:WHAT. */
 static bool orders_read_word(char *word, bool from_cmdline)
 {
@@ -107,7 +153,8 @@ static bool orders_read_word(char *word, bool from_cmdline)
 		order.nth = (int)number;
 	}
 	snprintf(order.endpoint, sizeof(order.endpoint), "%s", word);
-	if (!orders_read_action(&order, action))
+	if (orders_is_other(word) ? !orders_read_other(&order, action)
+				  : !orders_read_action(&order, action))
 		return false;
 	orders[order_count++] = order;
 	return true;
@@ -169,6 +216,45 @@ struct verdict orders_judge(const char *endpoint)
 		}
 	}
 	return verdict;
+}
+
+/* Counts the calls of vm.snapshot, for "@N". */
+void orders_begin_snapshot(void)
+{
+	trick = TRICK_NONE;
+	for (int i = 0; i < order_count; i++) {
+		struct order *order = &orders[i];
+		if (order->kind != ORDER_TRICK)
+			continue;
+		order->calls++;
+		if (!order->nth || order->nth == order->calls)
+			trick = (enum snapshot_trick)order->number;
+	}
+}
+
+enum snapshot_trick orders_trick(void)
+{
+	return trick;
+}
+
+static const struct order *orders_find(enum order_kind kind)
+{
+	for (int i = 0; i < order_count; i++) {
+		if (orders[i].kind == kind)
+			return &orders[i];
+	}
+	return NULL;
+}
+
+int64_t orders_load_ms(void)
+{
+	const struct order *order = orders_find(ORDER_LOAD);
+	return order ? order->number : 0;
+}
+
+bool orders_no_resume(void)
+{
+	return orders_find(ORDER_NORESUME) != NULL;
 }
 
 /* As pid 1 of a pid namespace only what the kernel itself sends kills: SIGKILL for too much CPU

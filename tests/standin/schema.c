@@ -289,6 +289,20 @@ static const struct field config[] = {
 	END};
 static const struct field config_root = PART("", config);
 
+static const struct field net_fds[] = {NEEDED("id", STR), NUMBER("num_fds", U64, "0"),
+				       LIST_OF("fds", i32_entry), END};
+OBJECT_ENTRY(net_fds);
+static const struct field restore[] = {
+	NEEDED("source_url", STR),
+	FLAG("prefault"),
+	CHOICE("memory_restore_mode", "Copy", "`Copy` or `OnDemand`"),
+	LIST_OF("net_fds", net_fds_entry),
+	FLAG("resume"),
+	END};
+static const struct field zone_size[] = {NEEDED("id", STR), NEEDED("desired_ram", U64), END};
+static const struct field bodies[] = {PART("vm.restore", restore),
+				      PART("vm.resize-zone", zone_size), END};
+
 struct reader {
 	char *why, *unknown;
 };
@@ -470,4 +484,9 @@ cJSON *schema_device(const char *list, const cJSON *json, char **why, char **unk
 {
 	const struct field *f = schema_find(config, list);
 	return schema_finish(list, f->sub, json, why, unknown);
+}
+
+cJSON *schema_body(const char *endpoint, const cJSON *json, char **why, char **unknown)
+{
+	return schema_finish("", schema_find(bodies, endpoint), json, why, unknown);
 }

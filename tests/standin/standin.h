@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define STANDIN_CONNECTIONS 10	  /* micro-http's MAX_CONNECTIONS */
 #define STANDIN_BUFFER	    1024  /* micro-http's BUFFER_SIZE: also the limit of a line */
@@ -162,6 +163,8 @@ bool api_shut_down(void);
  * NULL.
  */
 cJSON *schema_config(const cJSON *json, char **why, char **unknown);
+/* The same for the body of "vm.restore" or "vm.resize-zone". */
+cJSON *schema_body(const char *endpoint, const cJSON *json, char **why, char **unknown);
 /* The same for one entry of a list of the configuration: "net" or "disks". */
 cJSON *schema_device(const char *list, const cJSON *json, char **why, char **unknown);
 
@@ -184,9 +187,10 @@ struct answer vm_resize(const cJSON *json);
 /* Takes net and unknown; fds are duplicated. */
 struct answer vm_add_net(cJSON *net, char *unknown, const int *fds, int fd_count);
 struct answer vm_remove_device(const char *id);
-/* Both always fail, in the real one's words. */
-struct answer vm_snapshot(void);
-struct answer vm_restore(const char *url);
+struct answer vm_resize_zone(const cJSON *json);
+struct answer vm_snapshot(const char *url);
+/* order is a whole RestoreConfig; fds are duplicated. */
+struct answer vm_restore(const cJSON *order, const int *fds, int fd_count);
 /* "not created", "not running" and such for endpoints that this stand-in never does. what is the
  * real one's description of the failure; by_config says which of the two is missed first. */
 struct answer vm_refuse(const char *what, bool by_config);
@@ -195,22 +199,109 @@ _Noreturn void vm_exit(void);
 /* Does what the guest asked for. */
 void vm_serve_guest(void);
 
-/* ---- boot.c: what vm.boot opens and checks ---- */
+/* ---- resize.c: vCPUs, memory, balloon ---- */
+
+/* Starts from what config says, at boot and at restore. */
+void resize_start(const cJSON *config);
+/* Both change config. exists: there is a machine, not only its configuration. */
+struct answer resize_vm(cJSON *config, bool exists, const cJSON *json);
+struct answer resize_zone(cJSON *config, bool exists, const cJSON *json);
+
+/* ---- boot.c: what vm.boot and vm.restore open and check ---- */
+
+#define BOOT_REGIONS 8
+
+/* A zone of memory as it is mapped. Guest addresses run on from one region to the next. */
+struct region {
+	char id[64];
+	unsigned char *map;
+	size_t size;
+	size_t present; /* less than size when its file is too short */
+	int fd;		/* its file, a memfd for shared memory, or -1 */
+	bool shared;
+};
 
 struct boot {
-	unsigned char *ram; /* the mapped zone */
-	size_t ram_size;
-	int fds[64]; /* kept open: disks, kvm */
+	struct region regions[BOOT_REGIONS]; /* the guest touches the first one only */
+	int region_count;
+	int fds[64]; /* kept open: disks first, then rng */
 	int fd_count;
 };
 
-/* Opens all that config names. Returns false with the answer in *refusal; *drop is then the list of
- * the configuration that is lost, as on the real one ("disks", "net"), or NULL. */
-bool boot_open(struct boot *boot, const cJSON *config, const int *net_fds, int net_fd_count,
-	       struct answer *refusal, const char **drop);
-/* The kernel comes last: when it fails, the VM exists already. */
+/* saved: a snapshot's guest_ram_mappings, NULL at boot; it says how large zones are, and that a
+ * kernel is not needed and a short file does not matter. what: as in "The VM could not boot". */
+struct boot_order {
+	const char *what;
+	const cJSON *saved;
+	bool prefault;
+	const int *net_fds;
+	int net_fd_count;
+};
+
+/* errno in Rust's words; the caller's to free. */
+char *boot_os_error(void);
+/* The steps in the real one's order. Each returns false with the answer in *refusal. */
+bool boot_memory(struct boot *boot, const cJSON *config, const struct boot_order *order,
+		 struct answer *refusal);
+/* *drop becomes the list of the configuration that is lost, as on the real one ("disks", "net"), or
+ * NULL. */
+bool boot_devices(struct boot *boot, const cJSON *config, const struct boot_order *order,
+		  struct answer *refusal, const char **drop);
+/* From here on a failed boot leaves a machine. */
+bool boot_lock(const struct boot *boot, const cJSON *config, struct answer *refusal);
 bool boot_payload(const cJSON *config, struct answer *refusal);
+/* The region that starts at gpa, or NULL. */
+const struct region *boot_region_at(const struct boot *boot, double gpa);
 void boot_close(struct boot *boot);
+
+/* ---- snapshot.c: the files of vm.snapshot ---- */
+
+/* The directory that a file:// URL names (heap), or NULL with the reason in *why (heap). */
+char *snapshot_directory(const char *url, char **why);
+/* Writes config.json, state.json and, where the real one would, memory-ranges. The keys of devices
+ * are the ids that the state knows. */
+struct answer snapshot_write(const char *url, const cJSON *config, const struct boot *boot,
+			     const cJSON *devices);
+/* Milliseconds until a file has to be written again (order noclose), -1: never. */
+int64_t snapshot_timeout(void);
+void snapshot_work(void);
+
+/* ---- restore.c: the files of vm.restore ---- */
+
+struct restore {
+	char *dir;
+	cJSON *config; /* may be taken out */
+	cJSON *state, *memory, *guest;
+	bool ondemand, prefault;
+};
+
+/* The configuration in the directory that a file:// URL names, unchecked, or NULL. */
+cJSON *restore_peek(const char *url);
+/* Reads and checks configuration and state; nothing else has happened when it returns false. */
+bool restore_open(struct restore *r, const cJSON *order, struct answer *refusal);
+const cJSON *restore_mappings(const struct restore *r);
+/* Brings memory-ranges in, or starts to. */
+bool restore_fill(const struct restore *r, const struct boot *boot, struct answer *refusal);
+/* Whether the state knows all devices (their ids are the keys). */
+bool restore_devices(const struct restore *r, const cJSON *devices, struct answer *refusal);
+void restore_free(struct restore *r);
+
+/* ---- load.c: memory of an OnDemand restore that is still to come ---- */
+
+/* Whether this process may have a userfaultfd, with errno. */
+bool load_allowed(void);
+/* A region whose content begins at from in the file. */
+void load_add(const struct region *region, off_t from);
+/* Takes fd. */
+void load_start(int fd);
+/* Forgets all: before the regions go. */
+void load_stop(void);
+bool load_running(void);
+int64_t load_timeout(void);
+void load_work(void);
+/* The guest is about to touch its memory up to end: brings that in, or ends the process as the real
+ * one does when the file does not have it. */
+void load_need(size_t end);
 
 /* ---- guest.c: the pretend guest ---- */
 
@@ -218,8 +309,12 @@ enum guest_wish { GUEST_CONTENT, GUEST_POWEROFF, GUEST_RESET, GUEST_TRIPLE };
 
 /* Starts the guest. ram is its memory (physical address 0), console whether serial is the tty,
  * pvpanic whether it has that device. */
-void guest_start(const char *cmdline, unsigned char *ram, size_t ram_size, bool console,
-		 bool pvpanic);
+void guest_start(const char *cmdline, const struct region *ram, bool console, bool pvpanic);
+/* What it needs to go on elsewhere, but for its memory; and the guest of that, paused. */
+cJSON *guest_save(void);
+void guest_load(const cJSON *saved, const struct region *ram, bool console, bool pvpanic);
+/* Where its memory is mapped. */
+const unsigned char *guest_memory(void);
 /* Whether there is one and it is not paused. */
 bool guest_runs(void);
 void guest_stop(void);
@@ -266,6 +361,22 @@ enum order_kind {
 	ORDER_DRIBBLE,
 	ORDER_BADJSON,
 	ORDER_INTERIM,
+	/* no endpoint's: "snapshot=", "load=", "resume=" */
+	ORDER_TRICK,
+	ORDER_LOAD,
+	ORDER_NORESUME,
+};
+
+enum snapshot_trick {
+	TRICK_NONE,
+	TRICK_SHORT_STATE,
+	TRICK_SHORT_CONFIG,
+	TRICK_SYMLINK,
+	TRICK_FIFO,
+	TRICK_EXTRA,
+	TRICK_HUGE,
+	TRICK_NOCLOSE,
+	TRICK_DIE,
 };
 
 struct verdict {
@@ -280,6 +391,13 @@ struct verdict {
 char *orders_read(const char *text, bool from_cmdline);
 /* What the orders say for this call of endpoint; what comes before it (stderr, events) is done. */
 struct verdict orders_judge(const char *endpoint);
+/* Notes that a vm.snapshot begins, and what is to be done to its files. */
+void orders_begin_snapshot(void);
+enum snapshot_trick orders_trick(void);
+/* Milliseconds that an OnDemand restore takes to load at least. */
+int64_t orders_load_ms(void);
+/* Whether vm.restore leaves the VM paused whatever was asked for. */
+bool orders_no_resume(void);
 /* Ends this process by the signal, also as pid 1, where the kernel ignores most of them. */
 _Noreturn void orders_die(int signal_number);
 

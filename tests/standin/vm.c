@@ -62,30 +62,46 @@ struct answer vm_create(cJSON *json, char *unknown)
 	return answer_none();
 }
 
-static void vm_start_guest(void)
+static bool vm_has_console(void)
 {
-	const char *cmdline = vm_string("payload", "cmdline");
-	const char *mode = vm_string("serial", "mode");
-	state = VM_RUNNING;
-	guest_start(cmdline ? cmdline : "", boot.ram, boot.ram_size, !strcmp(mode, "Tty"),
-		    cJSON_IsTrue(cJSON_GetObjectItem(config, "pvpanic")));
+	return !strcmp(vm_string("serial", "mode"), "Tty");
 }
 
-static struct answer vm_start(void)
+static bool vm_has_pvpanic(void)
+{
+	return cJSON_IsTrue(cJSON_GetObjectItem(config, "pvpanic"));
+}
+
+static struct answer vm_start(const char *what)
 {
 	struct answer refusal;
-	const char *drop;
-	if (!boot_open(&boot, config, net_fds, net_fd_count, &refusal, &drop)) {
+	const char *drop = NULL;
+	struct boot_order order = {.what = what, .net_fds = net_fds, .net_fd_count = net_fd_count};
+	if (!boot_memory(&boot, config, &order, &refusal) ||
+	    !boot_devices(&boot, config, &order, &refusal, &drop)) {
 		boot_close(&boot);
 		if (drop)
 			cJSON_DeleteItemFromObject(config, drop);
 		return refusal;
 	}
 	exists = true;
-	if (!boot_payload(config, &refusal))
+	if (!boot_lock(&boot, config, &refusal) || !boot_payload(config, &refusal))
 		return refusal;
-	vm_start_guest();
+	const char *cmdline = vm_string("payload", "cmdline");
+	resize_start(config);
+	state = VM_RUNNING;
+	guest_start(cmdline ? cmdline : "", &boot.regions[0], vm_has_console(), vm_has_pvpanic());
 	return answer_none();
+}
+
+/* The machine goes, its configuration stays. */
+static void vm_end(void)
+{
+	guest_stop();
+	load_stop();
+	boot_close(&boot);
+	exists = false;
+	state = VM_CREATED;
 }
 
 struct answer vm_boot(void)
@@ -103,7 +119,7 @@ struct answer vm_boot(void)
 		free(text);
 		return answer;
 	}
-	struct answer answer = vm_start();
+	struct answer answer = vm_start(what);
 	if (answer.status == 204) {
 		report_event("vm", "booted", NULL, NULL);
 		happen_booted();
@@ -128,21 +144,17 @@ static void vm_add_node(cJSON *tree, const char *id)
 	cJSON_AddArrayToObject(node, "children");
 }
 
-/* Calls add for the id of every disk and network device. */
-static void vm_each_device(cJSON *to, void (*add)(cJSON *to, const char *id))
+/* Calls add for the id of every device of a list of the configuration: "disks" or "net". */
+static void vm_each_device(const char *list, cJSON *to, void (*add)(cJSON *to, const char *id))
 {
-	static const char *const lists[] = {"disks", "net"};
-	static const char *const names[] = {"_disk", "_net"};
+	const cJSON *device;
 	int number = 0;
-	for (int i = 0; i < 2; i++) {
-		const cJSON *device;
-		cJSON_ArrayForEach(device, cJSON_GetObjectItem(config, lists[i]))
-		{
-			const char *id = cJSON_GetStringValue(cJSON_GetObjectItem(device, "id"));
-			char *own = bytes_text("%s%d", names[i], number++);
-			add(to, id ? id : own);
-			free(own);
-		}
+	cJSON_ArrayForEach(device, cJSON_GetObjectItem(config, list))
+	{
+		const char *id = cJSON_GetStringValue(cJSON_GetObjectItem(device, "id"));
+		char *own = bytes_text("_%s%d", strcmp(list, "net") ? "disk" : "net", number++);
+		add(to, id ? id : own);
+		free(own);
 	}
 }
 
@@ -161,12 +173,21 @@ struct answer vm_info(void)
 		vm_add_node(tree, "__serial");
 		vm_add_node(tree, "__ioapic");
 		vm_add_node(tree, "__rng");
-		vm_each_device(tree, vm_add_node);
+		vm_each_device("disks", tree, vm_add_node);
+		vm_each_device("net", tree, vm_add_node);
 	}
 	return answer_json(200, info);
 }
 
-static void vm_add_counters(cJSON *to, const char *id)
+static void vm_add_net_counters(cJSON *to, const char *id)
+{
+	static const char *const names[] = {"rx_bytes", "rx_frames", "tx_bytes", "tx_frames"};
+	cJSON *counters = cJSON_AddObjectToObject(to, id);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		cJSON_AddNumberToObject(counters, names[i], 0);
+}
+
+static void vm_add_disk_counters(cJSON *to, const char *id)
 {
 	static const char *const disk[] = {"read_bytes", "read_ops", "write_bytes", "write_ops",
 					   NULL};
@@ -188,7 +209,8 @@ struct answer vm_counters(void)
 		return answer_chain(500, API, "The VM info is not available", "VM is not running",
 				    NULL);
 	cJSON *all = cJSON_CreateObject();
-	vm_each_device(all, vm_add_counters);
+	vm_each_device("disks", all, vm_add_disk_counters);
+	vm_each_device("net", all, vm_add_net_counters);
 	return answer_json(200, all);
 }
 
@@ -234,10 +256,7 @@ struct answer vm_shutdown(void)
 	if (!exists)
 		return answer_chain(500, API, "The VM could not shutdown", "VM is not running",
 				    NULL);
-	guest_stop();
-	boot_close(&boot);
-	exists = false;
-	state = VM_CREATED;
+	vm_end();
 	report_event("vm", "shutdown", NULL, NULL);
 	return answer_none();
 }
@@ -260,13 +279,12 @@ struct answer vm_reboot(void)
 	report_event("vm", "rebooting", NULL, NULL);
 	if (!exists)
 		return answer_chain(404, API, "The VM could not reboot", "VM is not created", NULL);
-	guest_stop();
-	boot_close(&boot);
-	exists = false;
-	state = VM_CREATED;
-	struct answer answer = vm_start();
+	vm_end();
+	struct answer answer = vm_start("The VM could not reboot");
 	if (answer.status == 204)
 		report_event("vm", "rebooted", NULL, NULL);
+	else if (exists)
+		vm_end();
 	return answer;
 }
 
@@ -287,56 +305,20 @@ struct answer vm_nmi(void)
 	return answer_none();
 }
 
-static bool vm_wish(const cJSON *json, const char *key, double *number)
-{
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
-	*number = cJSON_GetNumberValue(item);
-	return cJSON_IsNumber(item);
-}
-
-static struct answer vm_resize_balloon(double size)
-{
-	cJSON *balloon = cJSON_GetObjectItem(config, "balloon");
-	if (!balloon && exists)
-		return answer_chain(500, API, "The VM could not be resized",
-				    "Error from device manager", "Missing virtio-balloon", NULL);
-	if (balloon)
-		cJSON_ReplaceItemInObject(balloon, "size", cJSON_CreateNumber(size));
-	return answer_none();
-}
-
 struct answer vm_resize(const cJSON *json)
 {
-	const char *what = "The VM could not be resized";
-	double vcpus, ram, balloon;
 	if (state == VM_NONE)
-		return answer_chain(404, API, what, "VM is not created", NULL);
-	cJSON *cpus = cJSON_GetObjectItem(config, "cpus");
-	if (exists)
-		report_event("vm", "resizing", NULL, NULL);
-	if (vm_wish(json, "desired_vcpus", &vcpus)) {
-		if (vcpus > cJSON_GetNumberValue(cJSON_GetObjectItem(cpus, "max_vcpus"))) {
-			report_log("vmm", "ERROR", "vmm/src/lib.rs:2590",
-				   "Error when resizing VM: "
-				   "CpuManager(DesiredVCpuCountExceedsMax)");
-			return answer_chain(500, API, what, "Error from CPU manager",
-					    "Requested vCPUs exceed maximum", NULL);
-		}
-		cJSON_ReplaceItemInObject(cpus, "boot_vcpus", cJSON_CreateNumber(vcpus));
-	}
-	if (vm_wish(json, "desired_ram", &ram))
-		return answer_chain(500, API, what, "Memory manager error",
-				    "Impossible to resize guest memory if it is backed by user "
-				    "defined memory regions",
+		return answer_chain(404, API, "The VM could not be resized", "VM is not created",
 				    NULL);
-	if (vm_wish(json, "desired_balloon", &balloon)) {
-		struct answer answer = vm_resize_balloon(balloon);
-		if (answer.status != 204)
-			return answer;
-	}
-	if (exists)
-		report_event("vm", "resized", NULL, NULL);
-	return answer_none();
+	return resize_vm(config, exists, json);
+}
+
+struct answer vm_resize_zone(const cJSON *json)
+{
+	if (state == VM_NONE)
+		return answer_chain(404, API, "The memory zone could not be resized",
+				    "VM is not created", NULL);
+	return resize_zone(config, exists, json);
 }
 
 /* Descriptors and queues have to agree: one descriptor is a pair of queues. */
@@ -355,6 +337,20 @@ static struct answer vm_check_net(const cJSON *net, int fd_count)
 	return answer;
 }
 
+/* The configuration shows the descriptors by this process's numbers. */
+static void vm_give_fds(cJSON *net, const int *fds, int fd_count)
+{
+	if (!fd_count)
+		return;
+	cJSON_DeleteItemFromObject(net, "fds");
+	cJSON *list = cJSON_AddArrayToObject(net, "fds");
+	for (int i = 0; i < fd_count; i++) {
+		int fd = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+		net_fds[net_fd_count++] = fd;
+		cJSON_AddItemToArray(list, cJSON_CreateNumber(fd));
+	}
+}
+
 struct answer vm_add_net(cJSON *net, char *unknown, const int *fds, int fd_count)
 {
 	struct answer answer = vm_check_net(net, fd_count);
@@ -369,8 +365,7 @@ struct answer vm_add_net(cJSON *net, char *unknown, const int *fds, int fd_count
 		return answer;
 	}
 	cJSON_DeleteItemFromObject(net, "fds"); /* those of the body count for nothing */
-	for (int i = 0; i < fd_count; i++)
-		net_fds[net_fd_count++] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+	vm_give_fds(net, fds, fd_count);
 	if (!cJSON_GetObjectItem(config, "net"))
 		cJSON_AddArrayToObject(config, "net");
 	cJSON *list = cJSON_GetObjectItem(config, "net");
@@ -418,30 +413,108 @@ struct answer vm_remove_device(const char *id)
 	return answer;
 }
 
-struct answer vm_snapshot(void)
+struct answer vm_snapshot(const char *url)
 {
 	const char *what = "The VM could not be snapshotted";
 	if (!exists)
 		return vm_refuse(what, false);
+	if (load_running())
+		return answer_chain(500, API, what,
+				    "VM on-demand memory restore is still in progress", NULL);
 	report_event("vm", "snapshotting", NULL, NULL);
-	return answer_chain(500, API, what, "Cannot snapshot VM",
-			    "Failed to snapshot migratable component",
-			    state == VM_PAUSED ? "The stand-in takes no snapshots"
-					       : "Trying to snapshot while VM is running",
-			    NULL);
+	if (state != VM_PAUSED)
+		return answer_chain(500, API, what, "Cannot snapshot VM",
+				    "Failed to snapshot migratable component",
+				    "Trying to snapshot while VM is running", NULL);
+	report_event("vm", "snapshotted", NULL, NULL); /* before anything is written */
+	orders_begin_snapshot();
+	cJSON *devices = cJSON_CreateObject();
+	vm_each_device("disks", devices, vm_add_node);
+	vm_each_device("net", devices, vm_add_node);
+	struct answer answer = snapshot_write(url, config, &boot, devices);
+	cJSON_Delete(devices);
+	return answer;
 }
 
-struct answer vm_restore(const char *url)
+/* Descriptors go to the networks that had some, in the order of net_fds. */
+static void vm_take_net_fds(const cJSON *order, const int *fds)
 {
-	const char *what = "The VM could not be restored";
+	const cJSON *given;
+	cJSON_ArrayForEach(given, cJSON_GetObjectItem(order, "net_fds"))
+	{
+		const char *id = cJSON_GetStringValue(cJSON_GetObjectItem(given, "id"));
+		int count = (int)cJSON_GetNumberValue(cJSON_GetObjectItem(given, "num_fds"));
+		cJSON *net;
+		cJSON_ArrayForEach(net, cJSON_GetObjectItem(config, "net"))
+		{
+			const char *own = cJSON_GetStringValue(cJSON_GetObjectItem(net, "id"));
+			if (own && !strcmp(own, id) && cJSON_GetObjectItem(net, "fds") &&
+			    net_fd_count + count <= NET_FDS)
+				vm_give_fds(net, fds, count);
+		}
+		fds += count;
+	}
+}
+
+/* From here on a failure deletes the VM, and says so. */
+static struct answer vm_restore_machine(const struct restore *restore)
+{
+	struct answer refusal;
+	const char *drop;
+	struct boot_order order = {.what = "The VM could not be restored",
+				   .saved = restore_mappings(restore),
+				   .prefault = restore->prefault,
+				   .net_fds = net_fds,
+				   .net_fd_count = net_fd_count};
+	cJSON *devices = cJSON_CreateObject();
+	vm_each_device("disks", devices, vm_add_node);
+	vm_each_device("net", devices, vm_add_node);
+	bool good = boot_memory(&boot, config, &order, &refusal) &&
+		    restore_fill(restore, &boot, &refusal) &&
+		    boot_devices(&boot, config, &order, &refusal, &drop) &&
+		    restore_devices(restore, devices, &refusal);
+	cJSON_Delete(devices);
+	if (!good)
+		return refusal;
+	report_event("vm", "restoring", NULL, NULL);
+	if (!boot_lock(&boot, config, &refusal))
+		return refusal;
+	exists = true;
+	state = VM_PAUSED;
+	resize_start(config);
+	guest_load(restore->guest, &boot.regions[0], vm_has_console(), vm_has_pvpanic());
+	report_event("vm", "restored", NULL, NULL);
+	return answer_none();
+}
+
+struct answer vm_restore(const cJSON *order, const int *fds, int fd_count)
+{
+	struct restore restore = {0};
+	struct answer answer;
 	if (state != VM_NONE)
-		return answer_chain(500, API, what, "VM is already created", NULL);
-	const char *path = strncmp(url, "file://", 7) ? url : url + 7;
-	char *text = bytes_text("Destination is not a directory: \"%s\"", path);
-	struct answer answer =
-		answer_chain(500, API, what, "Cannot restore VM",
-			     "Failed to send migratable component snapshot", text, NULL);
-	free(text);
+		return answer_chain(500, API, "The VM could not be restored",
+				    "VM is already created", NULL);
+	if (!restore_open(&restore, order, &answer)) {
+		restore_free(&restore);
+		return answer;
+	}
+	config = restore.config;
+	restore.config = NULL;
+	state = VM_CREATED;
+	if (fd_count)
+		vm_take_net_fds(order, fds);
+	answer = vm_restore_machine(&restore);
+	restore_free(&restore);
+	if (answer.status == 204) {
+		happen_booted();
+		bool resume = cJSON_IsTrue(cJSON_GetObjectItem(order, "resume"));
+		return resume && !orders_no_resume() ? vm_resume() : answer;
+	}
+	report_log("vmm", "ERROR", "vmm/src/lib.rs:2391", "VM Restore failed: %s", answer.body);
+	load_stop();
+	boot_close(&boot);
+	struct answer gone = vm_delete();
+	answer_free(&gone);
 	return answer;
 }
 

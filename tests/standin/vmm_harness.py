@@ -16,6 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("CLOISTER_BUILD", os.path.join(HERE, "..", "..", "build"))
 STANDIN = os.path.abspath(os.path.join(BUILD, "tests/standin/cloud-hypervisor"))
 GUEST = os.path.abspath(os.path.join(BUILD, "tests/guest/guest.elf"))
+PRELOAD = os.path.abspath(os.path.join(BUILD, "tests/preload/nested_state.so"))
 REAL = shutil.which("cloud-hypervisor")
 if REAL and (not os.access("/dev/kvm", os.R_OK | os.W_OK) or os.path.realpath(REAL) == STANDIN):
     REAL = None
@@ -113,8 +114,9 @@ class Connection:
 class Vmm:
     """A VMM process with a pre-bound API socket, an event pair, a raw pty and two pipes."""
 
-    def __init__(self, binary, mib=64, env=None, kernel=GUEST, prefix=(), seccomp="true"):
-        self.dir = tempfile.mkdtemp(prefix="vmm-")
+    def __init__(self, binary, mib=64, env=None, kernel=GUEST, prefix=(), seccomp="true",
+                 where=None):
+        self.dir = tempfile.mkdtemp(prefix="vmm-", dir=where)
         self.path = os.path.join(self.dir, "api.sock")
         self.ram = os.path.join(self.dir, "ram")
         self.kernel = kernel
@@ -170,6 +172,15 @@ class Vmm:
 
     def call(self, method, path, body=None, fds=()):
         return self.conn.call(method, path, body, fds)
+
+    def snapshot(self, directory):
+        return self.call("PUT", "vm.snapshot", {"destination_url": f"file://{directory}"})
+
+    def restore(self, directory, fds=(), **more):
+        return self.call("PUT", "vm.restore", {"source_url": f"file://{directory}", **more}, fds)
+
+    def state(self):
+        return self.call("GET", "vm.info").json()["state"]
 
     # -- what comes out
     def _pump(self, deadline):

@@ -327,7 +327,19 @@ uid_count = 512
         return False
 
     def vmm_pids(self):
-        return [int(p) for p in os.listdir("/proc") if p.isdigit() and self.uses_our_uids(p)]
+        return [int(p) for p in os.listdir("/proc") if p.isdigit() and self.uses_our_uids(p)
+                and not self._waits_for_init(p)]
+
+    def _waits_for_init(self, pid):
+        """A dead one whose shim and spawner are dead too; when it goes is the host's business."""
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/stat") as f:
+                state, parent = f.read().rsplit(")", 1)[1].split()[:2]
+            if state != "Z":
+                return False
+            with open(f"/proc/{parent}/cmdline") as f:
+                return not f.read().startswith("cloister-shim")
+        return False
 
     def spawner_pids(self):
         return [p for p in processes(lambda a: a[:2] == ["cloister-shim", "spawn"])
@@ -343,18 +355,6 @@ uid_count = 512
         with contextlib.suppress(OSError):
             with open(f"/proc/{pid}/mountinfo") as f:
                 return f" {self.run_dir} " in f.read()
-        return False
-
-    def _may_be_ours(self, kind, namespace):
-        """False for one in which only processes of another test run are: their mounts name it."""
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{pid}/ns/{kind}") != namespace:
-                    continue
-                with open(f"/proc/{pid}/mountinfo") as f:
-                    text = f.read()
-                if "cloister-test-" not in text or self.cgroup in text:
-                    return True
         return False
 
     def residue(self, running=True):

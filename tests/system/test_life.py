@@ -12,7 +12,7 @@ def test_create_runs_and_prints(host):
     assert box["exit"] is None and box["vmm"]["pid"] in host.vmm_pids()
     assert box["labels"] == {"team": "red"}
     assert all(box["timings_us"][k] > 0 for k in
-               ("spawn_us", "setup_us", "launch_us", "api_us", "boot_us", "total_us"))
+               ("spawn_us", "setup_us", "launch_us", "boot_us", "total_us"))
     host.wait_console("one", "COUNT 3")
     assert host.get("one") == box
 

@@ -24,7 +24,8 @@ $(filter-out $(UNIT_SUPERVISOR_TESTS),$(UNIT_TESTS)): $(B)/%: $(B)/%.o $(B)/libs
 .SECONDARY: $(UNIT_TESTS:%=%.o)
 
 .PHONY: unit-tests unit
-unit-tests: $(UNIT_TESTS)
+# Some tests start the shim that lies beside them.
+unit-tests: $(UNIT_TESTS) $(B)/cloister-shim
 unit: unit-tests
 	@failed=; for t in $(UNIT_TESTS); do \
 		echo "== $${t##*/}"; \

@@ -306,6 +306,8 @@ static int set_up(void **state)
 	if (!mkdtemp(base))
 		return -1;
 	make_dir("state");
+	make_dir("state/templates");
+	make_dir("state/sandboxes");
 	make_dir("run");
 	make_dir("run/shims");
 	make_dir("run/new");
@@ -314,8 +316,9 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	static const char *const names[] = {"/run/uids", "/run/new", "/run/shims",
-					    "/run",	 "/state",   ""};
+	static const char *const names[] = {
+		"/run/uids",	    "/run/new",		"/run/shims", "/run",
+		"/state/templates", "/state/sandboxes", "/state",     ""};
 	char path[128];
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One honest body for each type of record, for the tests of common/msg. */
+#ifndef TESTS_UNIT_BODIES_H
+#define TESTS_UNIT_BODIES_H
+
+#include "unit.h"
+
+#include "log.h"
+#include "msg.h"
+#include "util.h"
+
+static struct msg record; /* 64 KiB: too much for a stack under a sanitizer */
+
+/* ------------------------------------------------------------------ one honest body per type */
+
+static void good_hello(struct msg_hello *b)
+{
+	str_copy(b->build, sizeof(b->build), "0.1.0");
+}
+static void good_error(struct msg_error *b)
+{
+	b->kind = ERR_VMM;
+	b->errnum = 2;
+	str_copy(b->text, sizeof(b->text), "vm.boot: no");
+}
+static void good_done(struct msg_done *b)
+{
+	b->took_us = UINT32_MAX;
+	b->value = 7;
+}
+static void good_host(struct msg_host *b)
+{
+	str_copy(b->build, sizeof(b->build), "0.1.0");
+	str_copy(b->vmm_version, sizeof(b->vmm_version), "53.0.0");
+	b->vmm_major = 53;
+	b->features = MSG_HOST_FEATURES;
+	b->shims = 3;
+}
+static void good_start(struct msg_start *b)
+{
+	str_copy(b->key, sizeof(b->key), "acme:web");
+}
+static void good_started(struct msg_started *b)
+{
+	b->pid = 42;
+	b->took_us = 900;
+}
+static void good_end(struct msg_end *b)
+{
+	str_copy(b->key, sizeof(b->key), "acme:web");
+}
+static void good_remove(struct msg_remove *b)
+{
+	b->kind = MSG_REMOVE_CGROUP;
+	str_copy(b->key, sizeof(b->key), "acme:web");
+}
+static void good_gone(struct msg_gone *b)
+{
+	str_copy(b->key, sizeof(b->key), "acme:web");
+	b->code = -1;
+	b->signal = 9;
+	str_copy(b->detail, sizeof(b->detail), "cgroup is left");
+}
+static void good_create(struct msg_create *b)
+{
+	str_copy(b->kernel, sizeof(b->kernel), "vmlinux-6.1");
+	str_copy(b->initramfs, sizeof(b->initramfs), "rootfs");
+	str_copy(b->cmdline, sizeof(b->cmdline), "console=ttyS0 quiet");
+	b->vcpus = 2;
+	b->memory_mib = 256;
+	b->flags = MSG_CREATE_INITRAMFS | MSG_CREATE_BALLOON;
+}
+static void good_created(struct msg_created *b)
+{
+	b->vmm_pid = 43;
+	str_copy(b->vmm_version, sizeof(b->vmm_version), "53.0.0");
+	b->timings = (struct msg_timings){.setup_us = 1, .launch_us = 2, .boot_us = 3};
+}
+static void good_status(struct msg_status *b)
+{
+	str_copy(b->build, sizeof(b->build), "0.1.0");
+	b->phase = MSG_PHASE_RUNNING;
+	b->uid = 700001;
+	b->created_real_us = 1700000000000000;
+	b->console_end = UINT64_MAX;
+	good_create(&b->spec);
+	good_created(&b->created);
+}
+static void good_pause(struct msg_pause *b)
+{
+	b->zero = 0;
+}
+static void good_resume(struct msg_resume *b)
+{
+	b->zero = 0;
+}
+static void good_power_button(struct msg_power_button *b)
+{
+	b->zero = 0;
+}
+static void good_exit_ack(struct msg_exit_ack *b)
+{
+	b->zero = 0;
+}
+static void good_kill(struct msg_kill *b)
+{
+	b->grace_ms = 5000;
+}
+static void good_console_read(struct msg_console_read *b)
+{
+	b->offset = UINT64_MAX;
+	b->wait = 1;
+}
+static void good_console_data(struct msg_console_data *b)
+{
+	b->offset = 1000;
+	b->end = 1010;
+	b->length = 5;
+	memcpy(b->data, "a\0b\xff\n", 5);
+}
+static void good_console_write(struct msg_console_write *b)
+{
+	b->length = 5;
+	memcpy(b->data, "a\0b\xff\n", 5);
+}
+static void good_event(struct msg_event *b)
+{
+	b->what = MSG_EVENT_REBOOT;
+	b->count = 1;
+}
+static void good_exit(struct msg_exit *b)
+{
+	b->cause = MSG_CAUSE_VMM_KILLED;
+	b->code = -1;
+	b->signal = 9;
+	b->phase = MSG_PHASE_RUNNING;
+	b->at_real_us = 1700000000000000;
+	b->console_end = 10;
+	str_copy(b->detail, sizeof(b->detail), "signal 9");
+}
+static void good_log(struct msg_log *b)
+{
+	b->level = LOG_LEVEL_WARNING;
+	b->dropped = 2;
+	str_copy(b->text, sizeof(b->text), "a line");
+}
+
+/* The bytes of a body on the wire, counted here and not by the code under test. */
+#define WIRE_true(b)  (offsetof(__typeof__(*(b)), data) + (b)->length)
+#define WIRE_false(b) sizeof(*(b))
+
+static void fill_record(unsigned type, const void *body, size_t length)
+{
+	memset(&record, 0, sizeof(record));
+	record.header.version = MSG_VERSION;
+	record.header.type = (uint16_t)type;
+	record.header.length = (uint32_t)(sizeof(record.header) + length);
+	memcpy(record.body, body, length);
+	record.body_length = length;
+}
+
+/* An honest body with one thing changed. */
+#define CHANGED(lower, then, ...)                                                                  \
+	do {                                                                                       \
+		static struct msg_##lower body;                                                    \
+		struct msg_##lower *b = &body;                                                     \
+		memset(b, 0, sizeof(*b));                                                          \
+		good_##lower(b);                                                                   \
+		__VA_ARGS__;                                                                       \
+		then;                                                                              \
+	} while (0)
+
+#endif

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+/* shim/ch_api: the bytes that are sent, and answers that may be anything. */
+#include "unit.h"
+
+#include "ch_api.h"
+#include "util.h"
+
+#include <sys/socket.h>
+
+static struct msg_create spec;
+
+static int setup(void **unused)
+{
+	(void)unused;
+	spec = (struct msg_create){.kernel = "vmlinux", .vcpus = 2, .memory_mib = 256};
+	str_copy(spec.cmdline, sizeof(spec.cmdline), "console=ttyS0");
+	return 0;
+}
+
+static void expect_body(const char *want)
+{
+	struct err e;
+	char *body CLEANUP_FREE = ch_api_create_body(&spec, &e);
+	assert_non_null(body);
+	assert_string_equal(body, want);
+}
+
+#define BODY(cpus, memory, payload, more)                                                          \
+	"{\"cpus\":{\"boot_vcpus\":" cpus ",\"max_vcpus\":" cpus ",\"nested\":false},"             \
+	"\"memory\":{\"size\":0,\"zones\":[{\"id\":\"ram\",\"size\":" memory ","                   \
+	"\"file\":\"/mem/ram\",\"shared\":true}]},"                                                \
+	"\"payload\":{\"kernel\":\"/kernel\"" payload "},"                                         \
+	"\"serial\":{\"mode\":\"Tty\"},\"console\":{\"mode\":\"Off\"},"                            \
+	"\"rng\":{\"src\":\"/dev/urandom\"},\"pvpanic\":true" more "}"
+#define BALLOON                                                                                    \
+	",\"balloon\":{\"id\":\"balloon0\",\"size\":0,\"deflate_on_oom\":true,"                    \
+	"\"free_page_reporting\":true}"
+
+static void test_create_body(void **unused)
+{
+	(void)unused;
+	expect_body(BODY("2", "268435456", ",\"cmdline\":\"console=ttyS0\"", ""));
+	spec.flags = MSG_CREATE_INITRAMFS | MSG_CREATE_BALLOON;
+	str_copy(spec.initramfs, sizeof(spec.initramfs), "rootfs");
+	spec.cmdline[0] = '\0';
+	spec.vcpus = MSG_VCPUS_MAX;
+	expect_body(BODY("254", "268435456", ",\"initramfs\":\"/initramfs\"", BALLOON));
+	/* Sizes beyond 32 bits are exact, and never in the form 4.39e12. */
+	spec.flags = 0;
+	spec.memory_mib = MSG_MEMORY_MIB_MAX;
+	expect_body(BODY("254", "4398046511104", "", ""));
+	spec.memory_mib = MSG_MEMORY_MIB_MAX - 1;
+	expect_body(BODY("254", "4398045462528", "", ""));
+	spec.memory_mib = 4095;
+	expect_body(BODY("254", "4293918720", "", ""));
+}
+
+/* What a tenant writes cannot leave its string; the longest one fits. */
+static void test_create_body_escapes(void **unused)
+{
+	struct err e;
+	(void)unused;
+	str_copy(spec.cmdline, sizeof(spec.cmdline), "a=\"b\",\"nested\":true \\ /x");
+	expect_body(BODY("2", "268435456",
+			 ",\"cmdline\":\"a=\\\"b\\\",\\\"nested\\\":true \\\\ /x\"", ""));
+	memset(spec.cmdline, '"', sizeof(spec.cmdline) - 1);
+	char *body CLEANUP_FREE = ch_api_create_body(&spec, &e);
+	assert_non_null(body);
+	assert_true(strlen(body) > 2 * (sizeof(spec.cmdline) - 1) && strlen(body) < 51200);
+}
+
+static struct http_response answer_of(int status, const char *body)
+{
+	return (struct http_response){.status = status, .body = body, .body_length = strlen(body)};
+}
+
+static void test_check(void **unused)
+{
+	struct err e;
+	(void)unused;
+	struct http_response r = answer_of(200, "");
+	assert_int_equal(ch_api_check(CH_API_BOOT, &r, &e), 0);
+	r = answer_of(204, "");
+	assert_int_equal(ch_api_check(CH_API_BOOT, &r, &e), 0);
+	r = answer_of(500, "[\"Cannot boot\",\"no \x1b[31mkernel\"]");
+	assert_int_equal(ch_api_check(CH_API_BOOT, &r, &e), -1);
+	assert_int_equal(e.kind, ERR_VMM);
+	assert_string_equal(e.text, "vm.boot: the VMM refused (status 500): Cannot boot: no [31m"
+				    "kernel");
+	r = answer_of(404, "");
+	assert_int_equal(ch_api_check(CH_API_PAUSE, &r, &e), -1);
+	assert_string_equal(e.text, "vm.pause: the VMM refused (status 404): no reason given");
+	static const int others[] = {100, 199, 300, 304, 400, 599};
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		r = answer_of(others[i], "");
+		assert_int_equal(ch_api_check(CH_API_PAUSE, &r, &e), -1);
+	}
+	static char endless[20000];
+	memset(endless, 'x', sizeof(endless) - 1);
+	r = answer_of(500, endless);
+	assert_int_equal(ch_api_check(CH_API_PAUSE, &r, &e), -1);
+	assert_true(strlen(e.text) < 320);
+}
+
+static void test_version(void **unused)
+{
+	static const char *const bad[] = {
+		"",
+		"{}",
+		"[]",
+		"null",
+		"\"53.0.0\"",
+		"{\"version\":53}",
+		"{\"version\":null}",
+		"{\"Version\":\"53.0.0\"}",
+		"{\"version\":\"53.0.0\"",
+		"{\"version\":\"12345678901234567890123456789012\"}", /* 32 bytes */
+		"\xff\xfe",
+	};
+	char out[MSG_BUILD_MAX];
+	struct err e;
+	(void)unused;
+	struct http_response r =
+		answer_of(200, "{\"build_version\":\"v53\",\"version\":\"53.0.0\",\"pid\":1}");
+	assert_int_equal(ch_api_read_version(&r, out, &e), 0);
+	assert_string_equal(out, "53.0.0");
+	r = answer_of(200, "{\"version\":\"5\\n\\u00e9\\u001b\"}");
+	assert_int_equal(ch_api_read_version(&r, out, &e), 0);
+	assert_string_equal(out, "5????");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		r = answer_of(200, bad[i]);
+		if (ch_api_read_version(&r, out, &e) != -1)
+			fail_msg("%s was taken", bad[i]);
+		assert_int_equal(e.kind, ERR_VMM);
+		assert_says(e.text, "vmm.ping");
+	}
+	r = answer_of(500, "{\"version\":\"53.0.0\"}");
+	assert_int_equal(ch_api_read_version(&r, out, &e), -1);
+	assert_says(e.text, "status 500");
+}
+
+/* Body of vm.info around what was sent, with old replaced by new. */
+static int check_config(const char *old, const char *new, struct err *e)
+{
+	char *sent CLEANUP_FREE = ch_api_create_body(&spec, e);
+	char text[8192];
+	assert_non_null(sent);
+	const char *at = strstr(sent, old);
+	if (!at)
+		fail_msg("no %s in %s", old, sent);
+	snprintf(text, sizeof(text), "{\"config\":%.*s%s%s,\"state\":\"Created\"}",
+		 (int)(at - sent), sent, new, at + strlen(old));
+	/* A block of just its size: a byte read too far is seen. */
+	size_t n = strlen(text);
+	char *block CLEANUP_FREE = malloc(n);
+	assert_non_null(block);
+	memcpy(block, text, n);
+	struct http_response r = {.status = 200, .body = block, .body_length = n};
+	return ch_api_check_config(&r, &spec, e);
+}
+
+static void test_config_as_asked(void **unused)
+{
+	struct err e = {0};
+	(void)unused;
+	spec.flags = MSG_CREATE_BALLOON;
+	if (check_config("{", "{\"more\":[1,{}],", &e) != 0)
+		fail_msg("%s", e.text);
+	spec.memory_mib = MSG_MEMORY_MIB_MAX - 1;
+	assert_int_equal(check_config("{", "{", &e), 0);
+}
+
+static void test_config_differences(void **unused)
+{
+	static const struct {
+		const char *key, *old, *new;
+	} cases[] = {
+		{"cpus.boot_vcpus", "\"boot_vcpus\":2", "\"boot_vcpus\":3"},
+		{"cpus.boot_vcpus", "\"boot_vcpus\":2", "\"boot_vcpus\":\"2\""},
+		{"cpus.boot_vcpus", "\"cpus\"", "\"cpuz\""},
+		{"cpus.nested", ",\"nested\":false", ""},
+		{"cpus.nested", "\"nested\":false", "\"nested\":true"},
+		{"cpus.nested", "\"nested\":false", "\"nested\":null"},
+		{"memory.zones", "\"id\":\"ram\"", "\"id\":\"rom\""},
+		{"memory.zones", "\"shared\":true", "\"shared\":false"},
+		{"memory.zones", ",\"shared\":true", ""},
+		{"memory.zones", "268435456", "268435457"},
+		{"memory.zones", "/mem/ram", "/mem/rom"},
+		{"memory.zones", "\"zones\"", "\"zonez\""},
+		{"memory.zones", "[{\"id\"", "[{},{\"id\""},
+		{"payload.kernel", "\"/kernel\"", "\"/other\""},
+		{"payload.kernel", "\"payload\"", "\"payloads\""},
+		{"serial.mode", "\"Tty\"", "\"Null\""},
+		{"pvpanic", "\"pvpanic\":true", "\"pvpanic\":false"},
+		{"pvpanic", "\"pvpanic\":true", "\"x\":true"},
+		{"balloon", "\"balloon\"", "\"ballon\""},
+		{"balloon", "\"balloon\":", "\"balloon\":null,\"x\":"},
+	};
+	(void)unused;
+	spec.flags = MSG_CREATE_BALLOON;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct err e = {0};
+		char want[64];
+		if (check_config(cases[i].old, cases[i].new, &e) != -1)
+			fail_msg("%s passed", cases[i].new);
+		assert_int_equal(e.kind, ERR_VMM);
+		snprintf(want, sizeof(want), "did not take %s as asked", cases[i].key);
+		assert_says(e.text, want);
+	}
+}
+
+static void test_config_no_answer(void **unused)
+{
+	static const char *const bad[] = {"",
+					  "{}",
+					  "[]",
+					  "{\"config\":[]}",
+					  "{\"config\":null}",
+					  "{\"config\":",
+					  "{\"Config\":{}}"};
+	struct err e;
+	(void)unused;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct http_response r = answer_of(200, bad[i]);
+		assert_int_equal(ch_api_check_config(&r, &spec, &e), -1);
+		assert_says(e.text, "without a configuration");
+	}
+	static char deep[100001];
+	memset(deep, '[', sizeof(deep) - 1);
+	struct http_response r = answer_of(200, deep);
+	assert_int_equal(ch_api_check_config(&r, &spec, &e), -1);
+	r = answer_of(500, "{}");
+	assert_int_equal(ch_api_check_config(&r, &spec, &e), -1);
+	assert_says(e.text, "vm.info: the VMM refused");
+}
+
+static bool event(const char *text, struct ch_api_event *out)
+{
+	size_t n = strlen(text);
+	char *block CLEANUP_FREE = malloc(n ? n : 1);
+	assert_non_null(block);
+	memcpy(block, text, n);
+	memset(out, 0xaa, sizeof(*out));
+	return ch_api_read_event(block, n, out);
+}
+
+static void test_events(void **unused)
+{
+	struct ch_api_event v;
+	(void)unused;
+	assert_true(event("{\n  \"timestamp\": {\"secs\":0,\"nanos\":5},\n"
+			  "  \"source\": \"vm\",\n  \"event\": \"booted\",\n"
+			  "  \"properties\": null\n}\n\n",
+			  &v));
+	assert_string_equal(v.source, "vm");
+	assert_string_equal(v.event, "booted");
+	assert_string_equal(v.detail, "");
+	assert_true(event("{\"source\":\"guest\",\"event\":\"panic\","
+			  "\"properties\":{\"event\":\"panicked\",\"x\":1}}",
+			  &v));
+	assert_string_equal(v.detail, "panicked");
+	assert_true(event(
+		"{\"source\":\"a\\nb\",\"event\":\"\\u00e9\",\"properties\":{\"event\":5}}", &v));
+	assert_string_equal(v.source, "a?b");
+	assert_string_equal(v.event, "??");
+	assert_string_equal(v.detail, "");
+	/* Too long a detail is left out; 31 bytes fit. */
+	assert_true(event("{\"source\":\"s\",\"event\":\"1234567890123456789012345678901\","
+			  "\"properties\":{\"event\":\"12345678901234567890123456789012\"}}",
+			  &v));
+	assert_int_equal(strlen(v.event), 31);
+	assert_string_equal(v.detail, "");
+	static const char *const bad[] = {
+		"",
+		"x",
+		"{",
+		"{}",
+		"[]",
+		"\"vm\"",
+		"{\"source\":\"vm\"}",
+		"{\"event\":\"booted\"}",
+		"{\"source\":1,\"event\":\"booted\"}",
+		"{\"source\":\"vm\",\"event\":null}",
+		"{\"source\":\"vm\",\"event\":\"booted\"",
+		"{\"source\":\"vm\",\"event\":\"12345678901234567890123456789012\"}",
+		"{\"source\":\"12345678901234567890123456789012\",\"event\":\"booted\"}",
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		if (event(bad[i], &v))
+			fail_msg("%s was taken", bad[i]);
+}
+
+static void test_calls(void **unused)
+{
+	static const struct {
+		enum ch_api_call call;
+		const char *name, *line;
+	} calls[] = {
+		{CH_API_PING, "vmm.ping", "GET /api/v1/vmm.ping "},
+		{CH_API_CREATE, "vm.create", "PUT /api/v1/vm.create "},
+		{CH_API_INFO, "vm.info", "GET /api/v1/vm.info "},
+		{CH_API_BOOT, "vm.boot", "PUT /api/v1/vm.boot "},
+		{CH_API_PAUSE, "vm.pause", "PUT /api/v1/vm.pause "},
+		{CH_API_RESUME, "vm.resume", "PUT /api/v1/vm.resume "},
+		{CH_API_POWER_BUTTON, "vm.power-button", "PUT /api/v1/vm.power-button "},
+		{CH_API_SHUTDOWN, "vm.shutdown", "PUT /api/v1/vm.shutdown "},
+		{CH_API_VMM_SHUTDOWN, "vmm.shutdown", "PUT /api/v1/vmm.shutdown "},
+	};
+	(void)unused;
+	assert_int_equal(ARRAY_SIZE(calls), CH_API_CALL_COUNT);
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		struct http_client c;
+		struct err e;
+		int pair[2];
+		char got[512] = "";
+		assert_string_equal(ch_api_name(calls[i].call), calls[i].name);
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+		http_client_open(&c, pair[0], NULL);
+		const char *body = calls[i].call == CH_API_CREATE ? "{}" : NULL;
+		assert_int_equal(ch_api_send(&c, calls[i].call, body, 1, NULL, &e), 0);
+		assert_true(recv(pair[1], got, sizeof(got) - 1, MSG_DONTWAIT) > 0);
+		assert_memory_equal(got, calls[i].line, strlen(calls[i].line));
+		assert_true((strstr(got, "Content-Length: 2\r\n\r\n{}") != NULL) == (body != NULL));
+		http_client_close(&c);
+		close(pair[1]);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_create_body, setup),
+		cmocka_unit_test_setup(test_create_body_escapes, setup),
+		cmocka_unit_test_setup(test_check, setup),
+		cmocka_unit_test_setup(test_version, setup),
+		cmocka_unit_test_setup(test_config_as_asked, setup),
+		cmocka_unit_test_setup(test_config_differences, setup),
+		cmocka_unit_test_setup(test_config_no_answer, setup),
+		cmocka_unit_test_setup(test_events, setup),
+		cmocka_unit_test_setup(test_calls, setup),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

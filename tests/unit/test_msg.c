@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+/* common/msg: every body's fields, seen by its reader and its writer; its size; its tail. */
+#include "bodies.h"
+
+/* accept_X: reader and writer take it, and nothing changes; refuse_X: both name what is bad. */
+#define X(upper, lower, fds, tail)                                                                 \
+	static void accept_##lower(const struct msg_##lower *b, int line)                          \
+	{                                                                                          \
+		static struct msg_##lower out;                                                     \
+		struct err e = {0};                                                                \
+		size_t length = WIRE_##tail(b);                                                    \
+		if (msg_write_##lower(b, &e) != (ssize_t)length)                                   \
+			fail_msg("line %d: %s", line, e.text);                                     \
+		fill_record(MSG_##upper, b, length);                                               \
+		memset(&out, 0xaa, sizeof(out));                                                   \
+		if (msg_read_##lower(&record, &out, &e) != 0)                                      \
+			fail_msg("line %d: %s", line, e.text);                                     \
+		assert_memory_equal(&out, b, length);                                              \
+		for (size_t i = length; i < sizeof(out); i++)                                      \
+			assert_int_equal(((const unsigned char *)&out)[i], 0);                     \
+	}                                                                                          \
+	static void refuse_##lower(const struct msg_##lower *b, const char *says, int line)        \
+	{                                                                                          \
+		static struct msg_##lower out;                                                     \
+		struct err e = {0};                                                                \
+		size_t length = WIRE_##tail(b) <= sizeof(*b) ? WIRE_##tail(b) : sizeof(*b);        \
+		if (msg_write_##lower(b, &e) != -1 || e.kind != ERR_INTERNAL)                      \
+			fail_msg("line %d: written", line);                                        \
+		assert_says(e.text, says);                                                         \
+		fill_record(MSG_##upper, b, length);                                               \
+		if (msg_read_##lower(&record, &out, &e) != -1 || e.kind != ERR_PROTOCOL)           \
+			fail_msg("line %d: read", line);                                           \
+		assert_says(e.text, says);                                                         \
+		assert_says(e.text, #upper);                                                       \
+	}
+MSG_TABLE(X)
+#undef X
+
+#define GOOD(lower, ...)      CHANGED(lower, accept_##lower(b, __LINE__), __VA_ARGS__)
+#define BAD(lower, says, ...) CHANGED(lower, refuse_##lower(b, says, __LINE__), __VA_ARGS__)
+
+/* A text field: full is fine; no end, bytes after the end and what is not printable are not. */
+#define TEXT(lower, field)                                                                         \
+	do {                                                                                       \
+		GOOD(lower, memset(b->field, 0, sizeof(b->field)));                                \
+		GOOD(lower, memset(b->field, '~', sizeof(b->field) - 1));                          \
+		BAD(lower, #field, memset(b->field, 'x', sizeof(b->field)));                       \
+		BAD(lower, #field, b->field[sizeof(b->field) - 1] = 'x');                          \
+		BAD(lower, #field, b->field[0] = '\0', b->field[1] = 'x');                         \
+		BAD(lower, #field, b->field[0] = '\n');                                            \
+		BAD(lower, #field, b->field[0] = '\x1f');                                          \
+		BAD(lower, #field, b->field[0] = '\x7f');                                          \
+		BAD(lower, #field, b->field[0] = '\xc3');                                          \
+	} while (0)
+
+#define KEY(lower)                                                                                 \
+	do {                                                                                       \
+		GOOD(lower, memset(b->key, 'a', NAME_KEY_SIZE - 1), b->key[NAME_MAX_LEN] = ':');   \
+		BAD(lower, "key", memset(b->key, 0, sizeof(b->key)));                              \
+		BAD(lower, "key", memset(b->key, 'a', NAME_KEY_SIZE), b->key[NAME_MAX_LEN] = ':'); \
+		BAD(lower, "key", b->key[sizeof(b->key) - 1] = 'x');                               \
+		BAD(lower, "key", b->key[0] = '.');                                                \
+		BAD(lower, "key", b->key[1] = '/');                                                \
+		BAD(lower, "key", b->key[4] = '-');                                                \
+		BAD(lower, "key", b->key[6] = ':');                                                \
+		BAD(lower, "key", b->key[5] = '\0', b->key[6] = '\0', b->key[7] = '\0');           \
+	} while (0)
+
+/* code and signal, as wait(2) can give them. */
+#define ENDED(lower)                                                                               \
+	do {                                                                                       \
+		GOOD(lower, b->code = 255, b->signal = 0);                                         \
+		GOOD(lower, b->signal = 64);                                                       \
+		BAD(lower, "code", b->code = -2);                                                  \
+		BAD(lower, "code", b->code = 256);                                                 \
+		BAD(lower, "code", b->code = INT32_MIN);                                           \
+		BAD(lower, "signal", b->signal = -1);                                              \
+		BAD(lower, "signal", b->signal = 65);                                              \
+	} while (0)
+
+static void test_answers(void **unused)
+{
+	(void)unused;
+	TEXT(hello, build);
+	GOOD(error, b->kind = ERR_INVALID, b->errnum = 0);
+	GOOD(error, b->kind = ERR_VERSION, b->errnum = 4095);
+	BAD(error, "kind", b->kind = ERR_NONE);
+	BAD(error, "kind", b->kind = ERR_KIND_COUNT);
+	BAD(error, "kind", b->kind = UINT32_MAX);
+	BAD(error, "errnum", b->errnum = -1);
+	BAD(error, "errnum", b->errnum = 4096);
+	TEXT(error, text);
+	GOOD(done, b->value = MSG_DATA_MAX);
+	BAD(done, "value", b->value = MSG_DATA_MAX + 1);
+	TEXT(host, build);
+	TEXT(host, vmm_version);
+	GOOD(host, b->features = 0);
+	BAD(host, "features", b->features = MSG_HOST_FEATURES + 1);
+	BAD(host, "features", b->features = 1u << 31);
+	BAD(host, "reserved", b->zero = 1);
+	GOOD(started, b->pid = 1);
+	BAD(started, "pid", b->pid = 0);
+}
+
+static void test_spawner_requests(void **unused)
+{
+	(void)unused;
+	KEY(start);
+	KEY(end);
+	KEY(remove);
+	GOOD(remove, b->kind = MSG_REMOVE_SOCKET);
+	BAD(remove, "kind", b->kind = 0);
+	BAD(remove, "kind", b->kind = MSG_REMOVE_KIND_COUNT);
+	KEY(gone);
+	ENDED(gone);
+	TEXT(gone, detail);
+	GOOD(gone, b->clear = 1);
+	BAD(gone, "clear", b->clear = 2);
+}
+
+static void test_create(void **unused)
+{
+	(void)unused;
+	TEXT(create, cmdline);
+	GOOD(create, memset(b->kernel, 'k', NAME_MAX_LEN));
+	BAD(create, "kernel", memset(b->kernel, 'k', NAME_SIZE));
+	BAD(create, "kernel", memset(b->kernel, 0, NAME_SIZE));
+	BAD(create, "kernel", b->kernel[NAME_SIZE - 1] = 'k');
+	BAD(create, "kernel", b->kernel[3] = '/');
+	BAD(create, "kernel", b->kernel[0] = '.');
+	BAD(create, "kernel", b->kernel[3] = '.', b->kernel[4] = '.');
+	BAD(create, "initramfs", memset(b->initramfs, 0, NAME_SIZE));
+	BAD(create, "initramfs", b->flags = MSG_CREATE_BALLOON);
+	BAD(create, "initramfs", b->initramfs[1] = '/');
+	BAD(create, "initramfs", b->flags = 0, b->initramfs[0] = '\0');
+	GOOD(create, b->flags = 0, memset(b->initramfs, 0, NAME_SIZE));
+	GOOD(create, b->vcpus = 1, b->memory_mib = MSG_MEMORY_MIB_MIN);
+	GOOD(create, b->vcpus = MSG_VCPUS_MAX, b->memory_mib = MSG_MEMORY_MIB_MAX);
+	BAD(create, "vcpus", b->vcpus = 0);
+	BAD(create, "vcpus", b->vcpus = MSG_VCPUS_MAX + 1);
+	BAD(create, "memory_mib", b->memory_mib = MSG_MEMORY_MIB_MIN - 1);
+	BAD(create, "memory_mib", b->memory_mib = MSG_MEMORY_MIB_MAX + 1);
+	BAD(create, "flags", b->flags |= MSG_CREATE_FLAGS + 1);
+	BAD(create, "reserved", b->zero = 1);
+	TEXT(created, vmm_version);
+	BAD(created, "vmm_pid", b->vmm_pid = 0);
+	BAD(created, "reserved", b->zero = 1);
+}
+
+static void test_status(void **unused)
+{
+	(void)unused;
+	TEXT(status, build);
+	GOOD(status, b->phase = MSG_PHASE_ENDED);
+	BAD(status, "phase", b->phase = MSG_PHASE_COUNT);
+	/* Before the CREATE there is nothing to tell, while it is at work no VMM. */
+	GOOD(status, b->phase = MSG_PHASE_NEW, memset(&b->spec, 0, sizeof(b->spec)),
+	     memset(&b->created, 0, sizeof(b->created)));
+	GOOD(status, b->phase = MSG_PHASE_SETUP, memset(&b->created, 0, sizeof(b->created)));
+	BAD(status, "kernel", b->spec.kernel[0] = '/');
+	BAD(status, "vcpus", b->spec.vcpus = 0);
+	BAD(status, "vmm_version", b->created.vmm_version[0] = '\x1b');
+	BAD(status, "reserved", b->created.zero = 1);
+}
+
+static void test_requests(void **unused)
+{
+	(void)unused;
+	GOOD(pause, );
+	GOOD(resume, );
+	GOOD(power_button, );
+	GOOD(exit_ack, );
+	BAD(pause, "reserved", b->zero = 1);
+	BAD(resume, "reserved", b->zero = 1);
+	BAD(power_button, "reserved", b->zero = 1);
+	BAD(exit_ack, "reserved", b->zero = 1);
+	GOOD(kill, b->grace_ms = 0);
+	GOOD(kill, b->grace_ms = MSG_GRACE_MS_MAX);
+	BAD(kill, "grace_ms", b->grace_ms = MSG_GRACE_MS_MAX + 1);
+	GOOD(console_read, b->tail = 1, b->wait = 0);
+	BAD(console_read, "tail", b->tail = 2);
+	BAD(console_read, "wait", b->wait = 2);
+}
+
+static void test_console_tails(void **unused)
+{
+	(void)unused;
+	GOOD(console_data, b->length = 0);
+	GOOD(console_data, b->length = 10, b->eof = 1);
+	GOOD(console_data, b->length = MSG_DATA_MAX, b->end = 1u << 31,
+	     memset(b->data, 'x', MSG_DATA_MAX));
+	BAD(console_data, "length", b->length = MSG_DATA_MAX + 1, b->end = 1u << 31);
+	BAD(console_data, "length", b->length = UINT32_MAX, b->end = UINT64_MAX);
+	BAD(console_data, "eof", b->eof = 2);
+	BAD(console_data, "offset", b->length = 11);
+	BAD(console_data, "offset", b->offset = 1011);
+	BAD(console_data, "offset", b->offset = UINT64_MAX - 2);
+	GOOD(console_write, b->length = 1);
+	GOOD(console_write, b->length = MSG_DATA_MAX, memset(b->data, 'x', MSG_DATA_MAX));
+	BAD(console_write, "length", b->length = 0);
+	BAD(console_write, "length", b->length = MSG_DATA_MAX + 1);
+	BAD(console_write, "reserved", b->zero = 1);
+}
+
+static void test_told(void **unused)
+{
+	(void)unused;
+	GOOD(event, b->what = MSG_EVENT_DROPPED, b->count = UINT32_MAX);
+	BAD(event, "what", b->what = 0);
+	BAD(event, "what", b->what = MSG_EVENT_WHAT_COUNT);
+	ENDED(exit);
+	TEXT(exit, detail);
+	GOOD(exit, b->cause = MSG_CAUSE_START_FAILED, b->phase = MSG_PHASE_ENDED);
+	BAD(exit, "cause", b->cause = MSG_CAUSE_NONE);
+	BAD(exit, "cause", b->cause = MSG_CAUSE_COUNT);
+	BAD(exit, "phase", b->phase = MSG_PHASE_COUNT);
+	TEXT(log, text);
+	GOOD(log, b->level = LOG_LEVEL_ERROR);
+	GOOD(log, b->level = LOG_LEVEL_DEBUG);
+	BAD(log, "level", b->level = LOG_LEVEL_ERROR - 1);
+	BAD(log, "level", b->level = LOG_LEVEL_DEBUG + 1);
+}
+
+/* Each reader by itself refuses another type, and any other size than its own. */
+static void test_type_and_size(void **unused)
+{
+	(void)unused;
+#define X(upper, lower, fds, tail)                                                                 \
+	CHANGED(                                                                                   \
+		lower, do {                                                                        \
+			static struct msg_##lower out;                                             \
+			struct err e;                                                              \
+			size_t length = WIRE_##tail(b);                                            \
+			const unsigned other = MSG_##upper == MSG_LOG ? MSG_HELLO : MSG_LOG;       \
+			fill_record(other, b, length);                                             \
+			assert_int_equal(msg_read_##lower(&record, &out, &e), -1);                 \
+			assert_int_equal(e.kind, ERR_PROTOCOL);                                    \
+			assert_says(e.text, msg_type_name(other));                                 \
+			fill_record(MSG_##upper, b, length);                                       \
+			record.body_length = length - 1;                                           \
+			assert_int_equal(msg_read_##lower(&record, &out, &e), -1);                 \
+			record.body_length = length + 1;                                           \
+			assert_int_equal(msg_read_##lower(&record, &out, &e), -1);                 \
+			record.body_length = sizeof(record.body);                                  \
+			assert_int_equal(msg_read_##lower(&record, &out, &e), -1);                 \
+			assert_int_equal(e.kind, ERR_PROTOCOL);                                    \
+			record.body_length = 0;                                                    \
+			assert_int_equal(msg_read_##lower(&record, &out, &e), -1);                 \
+		} while (0), );
+	MSG_TABLE(X)
+#undef X
+}
+
+/* What a release of the same MSG_VERSION relies on: numbers and sizes may not drift. */
+static void test_wire_is_as_it_was(void **unused)
+{
+	static const struct {
+		unsigned type, number;
+		const char *name;
+		size_t size;
+	} wire[] = {
+#define SIZE(upper, lower, n) {MSG_##upper, n, #upper, sizeof(struct msg_##lower)}
+		SIZE(HELLO, hello, 1),
+		SIZE(ERROR, error, 2),
+		SIZE(DONE, done, 3),
+		SIZE(HOST, host, 4),
+		SIZE(START, start, 5),
+		SIZE(STARTED, started, 6),
+		SIZE(END, end, 7),
+		SIZE(REMOVE, remove, 8),
+		SIZE(GONE, gone, 9),
+		SIZE(STATUS, status, 10),
+		SIZE(CREATE, create, 11),
+		SIZE(CREATED, created, 12),
+		SIZE(PAUSE, pause, 13),
+		SIZE(RESUME, resume, 14),
+		SIZE(POWER_BUTTON, power_button, 15),
+		SIZE(KILL, kill, 16),
+		SIZE(CONSOLE_READ, console_read, 17),
+		SIZE(CONSOLE_DATA, console_data, 18),
+		SIZE(CONSOLE_WRITE, console_write, 19),
+		SIZE(EVENT, event, 20),
+		SIZE(EXIT, exit, 21),
+		SIZE(EXIT_ACK, exit_ack, 22),
+		SIZE(LOG, log, 23),
+	};
+	static const size_t sizes[] = {32,  392,	8,	   88, 128, 8, 128, 132,
+				       524, 2304,	2192,	   56, 4,   4, 4,   4,
+				       16,  24 + 32768, 8 + 32768, 8,  416, 4, 520};
+	(void)unused;
+	assert_int_equal(MSG_VERSION, 1);
+	assert_int_equal(sizeof(struct msg_header), 16);
+	assert_int_equal(MSG_TYPE_COUNT, ARRAY_SIZE(wire) + 1);
+	for (size_t i = 0; i < ARRAY_SIZE(wire); i++) {
+		assert_int_equal(wire[i].type, wire[i].number);
+		assert_string_equal(msg_type_name(wire[i].number), wire[i].name);
+		if (wire[i].size != sizes[i])
+			fail_msg("%s has %zu bytes, not %zu", wire[i].name, wire[i].size, sizes[i]);
+		assert_true(wire[i].size + sizeof(struct msg_header) <= MSG_RECORD_MAX);
+	}
+}
+
+static void test_words(void **unused)
+{
+	(void)unused;
+	assert_string_equal(msg_type_name(0), "unknown");
+	assert_string_equal(msg_type_name(MSG_TYPE_COUNT), "unknown");
+	assert_string_equal(msg_phase_name(MSG_PHASE_NEW), "new");
+	assert_string_equal(msg_phase_name(MSG_PHASE_PAUSED), "paused");
+	assert_string_equal(msg_phase_name(MSG_PHASE_ENDED), "ended");
+	assert_string_equal(msg_phase_name(MSG_PHASE_COUNT), "unknown");
+	assert_string_equal(msg_cause_name(MSG_CAUSE_GUEST_SHUTDOWN), "guest-shutdown");
+	assert_string_equal(msg_cause_name(MSG_CAUSE_VMM_KILLED), "vmm-killed");
+	assert_string_equal(msg_cause_name(MSG_CAUSE_START_FAILED), "start-failed");
+	assert_string_equal(msg_cause_name(MSG_CAUSE_COUNT), "unknown");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_spawner_requests),
+		cmocka_unit_test(test_create),
+		cmocka_unit_test(test_status),
+		cmocka_unit_test(test_requests),
+		cmocka_unit_test(test_console_tails),
+		cmocka_unit_test(test_told),
+		cmocka_unit_test(test_type_and_size),
+		cmocka_unit_test(test_wire_is_as_it_was),
+		cmocka_unit_test(test_words),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
