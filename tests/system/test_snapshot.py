@@ -29,17 +29,17 @@ def ask(host, box, word, pattern):
 
 
 def checksum(host, box):
-    return ask(host, box, "sum", r"SUM ([0-9a-f]+)")
+    return ask(host, box, "sum", r"SUM ([0-9a-f]+)\n")
 
 
 def count(host, box):
-    return int(ask(host, box, "count", r"COUNT (\d+)"))
+    return int(ask(host, box, "count", r"COUNT (\d+)\n"))
 
 
 def prepare(host, mib=4, **spec):
     host.create(id="src", cmdline="tick=0", memory_mib=64, **spec)
     host.wait_console("src", "GUEST UP")
-    assert ask(host, "src", f"touch {mib}", r"TOUCHED (\d+)") == str(mib)
+    assert ask(host, "src", f"touch {mib}", r"TOUCHED (\d+)\n") == str(mib)
     return checksum(host, "src")
 
 
@@ -134,7 +134,7 @@ def test_sixteen_clones_at_once(host):
 def test_vmm_killed_in_mid_snapshot_leaves_no_half_template(host):
     box = host.create(id="src", cmdline="tick=0", memory_mib=1024)
     host.wait_console("src", "GUEST UP")
-    ask(host, "src", "touch 64", r"TOUCHED (\d+)")
+    ask(host, "src", "touch 64", r"TOUCHED (\d+)\n")
     thread = threading.Thread(target=lambda: host.api(
         "POST", "/v1/sandboxes/src/snapshot", {"template": "t1"}))
     thread.start()
