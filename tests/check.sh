@@ -44,7 +44,7 @@ step "build" make -s -j2 all test-programs || exit 1
 step "build with ASan+UBSan" make -s -j2 SAN=1 OPT=-O1 all test-programs
 step "unit tests" make -s unit
 step "unit tests, ASan+UBSan" make -s SAN=1 OPT=-O1 unit
-step "the stand-in against its model" $pytest tests/standin
+step "the stand-in against its model" $pytest tests/standin tests/preload
 if [ "$(id -u)" = 0 ]; then
     step "system tests, stand-in and real Cloud Hypervisor" $pytest tests/system
     step "system tests, stand-in, ASan+UBSan" \

@@ -20,6 +20,7 @@ class Follower:
         self.connection = UnixConnection(host.control, uid, timeout=60)
         query = "?follow=1" + (f"&since={since}" if since is not None else "")
         self.connection.request("GET", f"/v1/sandboxes/{box}/console{query}")
+        self.sock = self.connection.sock  # the connection forgets it when the answer is the last
         self.response = self.connection.getresponse()
         self.status = self.response.status
         self.data, self.whole = b"", False
@@ -43,7 +44,7 @@ class Follower:
 
     def close(self):
         # The response holds the socket, too: closing alone would not end it.
-        self.connection.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.shutdown(socket.SHUT_RDWR)
         self.connection.close()
 
 
