@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """make soak: random operations over eight sandboxes, with VMMs, shims and cloisterd killed in between.
 
+Each guest writes a pattern into its memory; its checksum must be right in every clone and after every
+wake.
+
 A model knows what each answer may be; at the end, and whenever everything is destroyed, nothing may
 be left. The seed is printed, so that a run can be repeated.
 """
 import argparse
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -16,20 +20,76 @@ import harness  # noqa: E402
 from harness import wait_for  # noqa: E402
 
 NAMES = [f"s{i}" for i in range(8)]
+PRELOAD = os.path.join(harness.TOP, "build", "tests", "preload", "nested_state.so")
 
 
 class Soak:
     def __init__(self, host, rng):
         self.host, self.rng = host, rng
-        self.state = {}  # name -> running, paused or crashed
+        self.state = {}      # name -> running, paused, hibernated or crashed
+        self.sums = {}       # name -> the checksum of its guest's memory
+        self.templates = {}  # name -> the checksum that a clone must have
         self.done = {}
+
+    def ask(self, name, word, pattern):
+        before = len(self.host.console(name))
+        self.host.send(name, word + "\n")
+        return wait_for(lambda: re.search(pattern, self.host.console(name)[before:]), 20,
+                        f"{pattern} of {name}").group(1)
+
+    def check_sum(self, name):
+        if self.state.get(name) == "running":
+            found = self.ask(name, "sum", r"SUM ([0-9a-f]+)\n")
+            assert found == self.sums[name], (name, found, self.sums[name])
 
     def create(self, name):
         answer = self.host.api("POST", "/v1/sandboxes", {
             "id": name, "kernel": "tiny", "memory_mib": self.rng.choice([16, 32, 64]),
             "vcpus": self.rng.choice([1, 2]), "cmdline": f"tick={self.rng.choice([0, 20, 100])}"})
         assert answer.status == (409 if name in self.state else 201), answer
-        self.state.setdefault(name, "running")
+        if name not in self.state:
+            self.state[name] = "running"
+            self.host.wait_console(name, "GUEST UP")
+            self.ask(name, f"touch {self.rng.choice([1, 2, 4])}", r"TOUCHED (\d+)\n")
+            self.sums[name] = self.ask(name, "sum", r"SUM ([0-9a-f]+)\n")
+
+    def clone(self, name):
+        if not self.templates:
+            return
+        template = self.rng.choice(sorted(self.templates))
+        answer = self.host.api("POST", "/v1/sandboxes", {"id": name, "template": template})
+        assert answer.status == (409 if name in self.state else 201), answer
+        if answer.status == 201:
+            self.state[name] = "running"
+            self.sums[name] = self.templates[template]
+            self.check_sum(name)
+
+    def snapshot(self, name):
+        template = f"t{self.rng.randrange(4)}"
+        answer = self.host.api("POST", f"/v1/sandboxes/{name}/snapshot", {"template": template})
+        state = self.state.get(name)
+        good = state in ("running", "paused") and template not in self.templates
+        assert answer.status == (404 if not state else 201 if good else 409), answer
+        if good:
+            self.templates[template] = self.sums[name]
+
+    def drop_template(self, _):
+        template = f"t{self.rng.randrange(4)}"
+        answer = self.host.api("DELETE", f"/v1/templates/{template}")
+        assert answer.status == (200 if self.templates.pop(template, None) else 404), answer
+
+    def hibernate(self, name):
+        answer = self.host.api("POST", f"/v1/sandboxes/{name}/hibernate")
+        state = self.state.get(name)
+        good = state in ("running", "paused")
+        assert answer.status == (404 if not state else 200 if good else 409), answer
+        if good:
+            assert not self.host.shim_pids(f"admin:{name}")
+            self.state[name] = "hibernated"
+
+    def wake(self, name):
+        self._act(name, "wake", "hibernated", "running")
+        self.check_sum(name)
 
     def pause(self, name):
         self._act(name, "pause", "running", "paused")
@@ -82,7 +142,8 @@ class Soak:
         assert seen == self.state, (seen, self.state)
 
     def run(self, operations):
-        weights = {"create": 30, "pause": 15, "resume": 15, "talk": 10, "destroy": 15,
+        weights = {"create": 25, "clone": 15, "pause": 10, "resume": 10, "talk": 5, "destroy": 12,
+                   "snapshot": 8, "drop_template": 4, "hibernate": 10, "wake": 12, "check_sum": 8,
                    "kill_vmm": 6, "kill_shim": 5, "restart": 2}
         for _ in range(operations):
             what = self.rng.choices(list(weights), list(weights.values()))[0]
@@ -90,6 +151,8 @@ class Soak:
             self.done[what] = self.done.get(what, 0) + 1
         for name in list(self.state):
             self.destroy(name)
+        for template in list(self.templates):
+            assert self.host.api("DELETE", f"/v1/templates/{template}").status == 200
 
 
 def main():
@@ -101,7 +164,8 @@ def main():
     if harness.REAL and harness.have_kvm() and not harness.SANITIZED:
         vmms.append((harness.REAL, "cloud-hypervisor"))
     for vmm, name in vmms:
-        host = harness.Host(vmm, name, tenants=False)
+        config = f"bind_ro = {PRELOAD}\nenv = LD_PRELOAD={PRELOAD}" if vmm == harness.REAL else ""
+        host = harness.Host(vmm, name, tenants=False, vmm_config=config)
         start = time.monotonic()
         soak = Soak(host.start(log_level="info"), random.Random(arguments.seed))
         try:
