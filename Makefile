@@ -62,6 +62,7 @@ help:
 	@echo "demo       a sandbox from start to end, narrated; installs what is missing (as root)"
 	@echo "soak       the long things: second compiler, random operations, many restarts"
 	@echo "bench      times and memory beside a floor, from one run"
+	@echo "bench-sets what snapshots and restores cost, by size and data (real CH only)"
 	@echo "unit       the unit tests (SAN=1: under ASan+UBSan)"
 	@echo "install    to DESTDIR and PREFIX ($(PREFIX))"
 	@echo "lint       formatting, man pages, shell scripts"
@@ -85,6 +86,11 @@ demo: setup
 bench: setup
 	@$(MAKE) -s -j2 all test-programs
 	@/usr/bin/python3 tests/bench/run.py $(BENCH_ARGS)
+
+.PHONY: bench-sets
+bench-sets: setup
+	@$(MAKE) -s -j2 all test-programs
+	@/usr/bin/python3 tests/bench/sets.py
 
 .PHONY: soak
 soak:

@@ -131,6 +131,60 @@ def test_sixteen_clones_at_once(host):
     drop_template(host, "t1")
 
 
+def test_five_generations_of_sixteen_clones(host):
+    """Each generation comes of a clone of the last one: counts go on, every page is right."""
+    source = "g0"
+    host.create(id=source, cmdline="tick=20", memory_mib=64)
+    host.wait_console(source, "COUNT 3")
+    for generation in range(1, 6):
+        ask(host, source, f"touch {generation}", r"TOUCHED (\d+)\n")
+        want = checksum(host, source)
+        taken = count(host, source)
+        template = f"t{generation}"
+        snapshot(host, source, template)
+        boxes = [f"g{generation}c{i}" for i in range(16)]
+        answers = {}
+
+        def one(box):
+            answers[box] = host.api("POST", "/v1/sandboxes", {"id": box, "template": template})
+
+        threads = [threading.Thread(target=one, args=(b,)) for b in boxes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert {a.status for a in answers.values()} == {201}, answers
+        for box in boxes:
+            assert checksum(host, box) == want
+            assert count(host, box) >= taken
+        host.act(boxes[0], "hibernate")
+        host.act(boxes[0], "wake")
+        assert checksum(host, boxes[0]) == want
+        for box in [source, *boxes[1:]]:
+            host.destroy(box)
+        drop_template(host, template)
+        source = boxes[0]
+
+
+def test_a_copy_has_every_page_of_its_template(host):
+    prepare(host, 8)
+    snapshot(host, "src", "t1")
+    host.act("src", "pause")
+    restore(host, "clone", "t1", "copy")
+    host.act("clone", "pause")
+    template = os.path.join(host.state_dir, "templates", "admin:t1", "ram")
+    pid = host.get("clone")["vmm"]["pid"]
+    differing = []
+    with open(template, "rb") as ours, open(f"/proc/{pid}/root/mem/ram", "rb") as its:
+        for page in range(64 << 8):
+            if ours.read(4096) != its.read(4096):
+                differing.append(page)
+    # What the guest did between its restore and its pause: its own stack, data and queues.
+    assert all(page < (16 << 8) for page in differing), differing
+    assert len(differing) < 16, differing
+    drop_template(host, "t1")
+
+
 def test_vmm_killed_in_mid_snapshot_leaves_no_half_template(host):
     box = host.create(id="src", cmdline="tick=0", memory_mib=1024)
     host.wait_console("src", "GUEST UP")
