@@ -52,6 +52,41 @@ void boot_fail(struct shim *s, const struct err *why)
 
 /* ------------------------------------------------------------------ answers of CH, in order */
 
+static int send_restore(struct shim *s, struct err *e);
+
+/* A silence until the deadline: no exit of the VMM is coming that would tell the supervisor. */
+static void fail_if_late(struct shim *s, const struct err *e)
+{
+	struct err err;
+	if (e->kind != ERR_DEADLINE)
+		return;
+	err_set(&err, ERR_DEADLINE, 0,
+		"the VMM did not answer in time while the guest was being started");
+	boot_fail(s, &err);
+}
+
+/* Leading digits; -1 when there are none. */
+static long major_of(const char *version)
+{
+	char *end;
+	long major = strtol(version, &end, 10);
+	return end == version || *end != '.' || major < 0 ? -1 : major;
+}
+
+/* The states of devices are CH's own affair and change with its major versions. */
+static int check_version(const struct shim *s, struct err *e)
+{
+	long have = major_of(s->created.vmm_version), want = major_of(s->set_version);
+	if (have >= 0 && have == want)
+		return 0;
+	return err_set(e, ERR_STATE, 0,
+		       "%s %s was written by Cloud Hypervisor %s, [vmm] binary is %s: only one of "
+		       "the same major version can restore it",
+		       s->spec.source == MSG_SOURCE_WAKE ? "the set of sandbox" : "template",
+		       s->spec.source == MSG_SOURCE_WAKE ? s->key : s->spec.template,
+		       s->set_version, s->created.vmm_version);
+}
+
 static void on_ping(void *arg, const struct http_response *answer, bool late, const struct err *e)
 {
 	struct shim *s = arg;
@@ -60,9 +95,16 @@ static void on_ping(void *arg, const struct http_response *answer, bool late, co
 	if (!answer) {
 		/* When the VMM died its exit tells more; the loop is about to see it. */
 		s->fail = *e;
+		if (s->spec.restore != MSG_RESTORE_NONE)
+			fail_if_late(s, e);
 		return;
 	}
+	if (s->op != MSG_CREATE)
+		return;
 	if (ch_api_read_version(answer, s->created.vmm_version, &err) < 0)
+		boot_fail(s, &err);
+	else if (s->spec.restore != MSG_RESTORE_NONE &&
+		 (check_version(s, &err) < 0 || send_restore(s, &err) < 0))
 		boot_fail(s, &err);
 }
 
@@ -121,15 +163,8 @@ static void on_boot(void *arg, const struct http_response *answer, bool late, co
 	(void)late;
 	if (!answer) {
 		s->fail = *e;
-		/*
-		 * Timed out: no exit of the VMM is coming that would tell the supervisor. Which of
-		 * the requests it hangs in cannot be known, since they were sent together.
-		 */
-		if (e->kind == ERR_DEADLINE) {
-			err_set(&err, ERR_DEADLINE, 0,
-				"the VMM did not answer in time while the guest was being started");
-			boot_fail(s, &err);
-		}
+		/* Which of the requests it hangs in cannot be known: they were sent together. */
+		fail_if_late(s, e);
 		return;
 	}
 	if (s->op != MSG_CREATE)
@@ -168,21 +203,28 @@ int64_t boot_check(struct shim *s, int64_t now_us)
 	return INT64_MAX;
 }
 
-/* All at once: CH answers them in order, so not one round trip is waited for. */
+/* vm.resume of its own: a CH that does not know `resume` in a restore passes it over. */
+static int send_restore(struct shim *s, struct err *e)
+{
+	int64_t deadline = create_deadline(s);
+	const char *restore = ch_api_restore_body((enum msg_restore)s->spec.restore);
+	if (ch_api_send(&s->api, CH_API_RESTORE, restore, deadline, on_restore, e) < 0 ||
+	    ch_api_send(&s->api, CH_API_RESUME, NULL, deadline, on_restored_resume, e) < 0)
+		return -1;
+	return ch_api_send(&s->api, CH_API_INFO, NULL, deadline, on_boot, e);
+}
+
+/*
+ * All at once: CH answers them in order, so not one round trip is waited for. But a set is restored
+ * only after the answer to vmm.ping: nothing of it may run in a VMM of another major version.
+ */
 static int send_requests(struct shim *s, struct err *e)
 {
 	int64_t deadline = create_deadline(s);
 	if (ch_api_send(&s->api, CH_API_PING, NULL, deadline, on_ping, e) < 0)
 		return -1;
-	if (s->spec.restore != MSG_RESTORE_NONE) {
-		/* vm.resume of its own: a CH that does not know `resume` in a restore passes it
-		 * over. */
-		const char *restore = ch_api_restore_body((enum msg_restore)s->spec.restore);
-		if (ch_api_send(&s->api, CH_API_RESTORE, restore, deadline, on_restore, e) < 0 ||
-		    ch_api_send(&s->api, CH_API_RESUME, NULL, deadline, on_restored_resume, e) < 0)
-			return -1;
-		return ch_api_send(&s->api, CH_API_INFO, NULL, deadline, on_boot, e);
-	}
+	if (s->spec.restore != MSG_RESTORE_NONE)
+		return 0;
 	char *body CLEANUP_FREE = ch_api_create_body(&s->spec, e);
 	if (!body)
 		return -1;
@@ -321,6 +363,7 @@ static int open_set(struct shim *s, struct jail_guest *guest, struct err *e)
 	s->spec.restore = asked.restore;
 	memcpy(s->spec.template, asked.template, sizeof(s->spec.template));
 	guest->content = set.content;
+	str_copy(s->set_version, sizeof(s->set_version), set.vmm_version);
 	return 0;
 }
 

@@ -263,7 +263,7 @@ int leash_remove_stale(struct leash_table *t, enum msg_remove_kind kind, const c
 		       struct err *e)
 {
 	if (kind == MSG_REMOVE_TEMPLATE)
-		return sets_remove(t->templates_fd, key, e);
+		return sets_remove_template(t->templates_fd, key, e);
 	if (leash_find(t, key))
 		return err_set(e, ERR_STATE, 0, "shim %s is alive: END is the way", key);
 	if (kind == MSG_REMOVE_SOCKET)

@@ -18,6 +18,16 @@
 /* No name or key begins with a dot, so a staging directory is nobody's set. */
 #define STAGING_PREFIX ".new-"
 
+/*
+ * The file meta. The digest covers all before it. The memory is too large to be digested at each
+ * restore: that it was changed or taken from another set shows in its time of modification.
+ */
+struct meta {
+	struct msg_set set;
+	int64_t ram_time_ns, ranges_time_ns; /* 0 where there is no such file */
+	uint8_t digest[MSG_DIGEST_SIZE];
+};
+
 static void digest_of(const void *data, size_t size, uint8_t out[MSG_DIGEST_SIZE])
 {
 	SHA256_CTX context;
@@ -139,23 +149,66 @@ static int sync_file(int fd, const char *name, void *arg, struct err *e)
 	return 0;
 }
 
+static int move(const struct sets_staging *s, const char *from, const char *to, unsigned how)
+{
+	return renameat2(s->parent_fd, from, s->parent_fd, to, how);
+}
+
 /* Both at once where there is an older set: it is whole until the new one stands in its place. */
 static int rename_staged(struct sets_staging *s, struct err *e)
 {
-	if (renameat2(s->parent_fd, s->temporary, s->parent_fd, s->final, RENAME_NOREPLACE) == 0)
-		return 0;
-	if (errno != EEXIST)
-		return err_errno(e, errno, "rename the set to %s", s->final);
-	if (!s->replace)
-		return err_set(e, ERR_STATE, 0, "there is a template %s already", s->final);
-	if (renameat2(s->parent_fd, s->temporary, s->parent_fd, s->final, RENAME_EXCHANGE) < 0)
-		return err_errno(e, errno, "put the set in the place of the older one");
-	if (fsync(s->parent_fd) < 0)
-		return err_errno(e, errno, "sync the set's directory");
-	/* The older one stands under the staging name now. */
+	unsigned how = RENAME_NOREPLACE;
 	struct err ignored;
-	sets_remove(s->parent_fd, s->temporary, &ignored);
+	int failed = move(s, s->temporary, s->final, how);
+	if (failed && errno == EEXIST && !s->replace)
+		return err_set(e, ERR_STATE, 0, "there is a template %s already", s->final);
+	if (failed && errno == EEXIST) {
+		how = RENAME_EXCHANGE;
+		failed = move(s, s->temporary, s->final, how);
+	}
+	if (failed)
+		return err_errno(e, errno, "rename the set to %s", s->final);
+	if (fsync(s->parent_fd) < 0) {
+		err_errno(e, errno, "sync the set's directory");
+		/* What failed must not stand there, nor the older one go with what is staged. */
+		if (move(s, s->final, s->temporary, how) < 0)
+			return err_prefix(e, "%s cannot be undone (%s)", s->final,
+					  strerrordesc_np(errno));
+		return -1;
+	}
+	/* The older one stands under the staging name now. */
+	if (how == RENAME_EXCHANGE)
+		sets_remove(s->parent_fd, s->temporary, &ignored);
 	return 0;
+}
+
+static int64_t time_ns(const struct stat *st)
+{
+	return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
+
+static int note_time(int fd, const char *name, void *arg, struct err *e)
+{
+	struct meta *meta = arg;
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return err_errno(e, errno, "stat %s of the set", name);
+	if (strcmp(name, SETS_RAM) == 0)
+		meta->ram_time_ns = time_ns(&st);
+	else if (strcmp(name, SETS_RANGES) == 0)
+		meta->ranges_time_ns = time_ns(&st);
+	return 0;
+}
+
+static int write_meta(const struct sets_staging *s, const struct msg_set *set, struct err *e)
+{
+	struct meta meta;
+	memset(&meta, 0, sizeof(meta));
+	meta.set = *set;
+	if (each_file(s->fd, note_time, &meta, e) < 0)
+		return -1;
+	digest_of(&meta, offsetof(struct meta, digest), meta.digest);
+	return sets_write(s, SETS_META, &meta, sizeof(meta), NULL, e);
 }
 
 int sets_commit(struct sets_staging *s, struct msg_set *set, struct err *e)
@@ -163,15 +216,12 @@ int sets_commit(struct sets_staging *s, struct msg_set *set, struct err *e)
 	set->format = MSG_SET_FORMAT;
 	set->apparent_bytes = set->allocated_bytes = 0;
 	if (each_file(s->fd, sync_file, NULL, e) < 0 || each_file(s->fd, add_size, set, e) < 0 ||
-	    sets_write(s, SETS_META, set, sizeof(*set), NULL, e) < 0 ||
-	    each_file(s->fd, sync_file, NULL, e) < 0)
+	    write_meta(s, set, e) < 0 || each_file(s->fd, sync_file, NULL, e) < 0)
 		return -1;
 	if (fsync(s->fd) < 0)
 		return err_errno(e, errno, "sync the set");
 	if (rename_staged(s, e) < 0)
 		return -1;
-	if (fsync(s->parent_fd) < 0)
-		return err_errno(e, errno, "sync the set's directory");
 	fd_close(&s->fd);
 	return 0;
 }
@@ -187,26 +237,68 @@ void sets_abandon(struct sets_staging *s)
 
 /* ------------------------------------------------------------------ reading */
 
+/* Damage is nobody's request: whatever a check calls it, it is ours to answer for. */
+static int damaged(struct err *e)
+{
+	if (e->kind == ERR_INVALID || e->kind == ERR_NOT_FOUND)
+		e->kind = ERR_INTERNAL;
+	return -1;
+}
+
+/* Mounts on the files of a set would hide what was checked and digested. */
+static int check_same_mount(int dir_fd, int fd, const char *what, struct err *e)
+{
+	struct statx dir, file;
+	if (statx(dir_fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &dir) < 0 ||
+	    statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &file) < 0)
+		return err_errno(e, errno, "stat %s", what);
+	if (dir.stx_mnt_id != file.stx_mnt_id)
+		return err_set(e, ERR_INTERNAL, 0, "%s is on another mount than its directory",
+			       what);
+	return 0;
+}
+
 /* A file of a set, checked on its descriptor. */
 static int open_file(int dir_fd, const char *name, const char *what, uint64_t *bytes, struct err *e)
 {
 	const struct file_rule rule = {.owner = 0, .forbidden = 0222};
-	char full[2 * NAME_KEY_SIZE];
+	char full[2 * NAME_KEY_SIZE + 64];
 	snprintf(full, sizeof(full), "%s of %s", name, what);
 	/* O_NONBLOCK: a FIFO in its place must not hold us up. */
 	CLEANUP_FD int fd =
 		file_open_beneath(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, full, e);
-	if (fd < 0) {
-		if (e->kind == ERR_NOT_FOUND)
-			return err_set(e, ERR_INTERNAL, 0, "%s is missing: the set is damaged",
-				       full);
-		return -1;
-	}
-	if (file_check_regular(fd, &rule, full, bytes, e) < 0) {
-		e->kind = ERR_INTERNAL;
-		return -1;
-	}
+	if (fd < 0 && e->kind == ERR_NOT_FOUND)
+		return err_set(e, ERR_INTERNAL, 0, "%s is missing: the set is damaged", full);
+	if (fd < 0 || file_check_regular(fd, &rule, full, bytes, e) < 0 ||
+	    check_same_mount(dir_fd, fd, full, e) < 0)
+		return damaged(e);
 	return fd_take(&fd);
+}
+
+static ssize_t read_whole(int fd, void *buf, size_t size)
+{
+	size_t used = 0;
+	while (used < size) {
+		ssize_t n = read(fd, (char *)buf + used, size - used);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		if (n == 0)
+			break;
+		used += (size_t)n;
+	}
+	return (ssize_t)used;
+}
+
+/* It has just been seen to be that long, so a short read is an error of the disk's kind. */
+static int read_exactly(int fd, void *buf, size_t size, const char *name, const char *what,
+			struct err *e)
+{
+	ssize_t n = read_whole(fd, buf, size);
+	if (n == (ssize_t)size)
+		return 0;
+	return err_errno(e, n < 0 ? errno : EIO, "read %s of %s", name, what);
 }
 
 static int check_digest(int dir_fd, const char *name, const char *what,
@@ -223,8 +315,8 @@ static int check_digest(int dir_fd, const char *name, const char *what,
 	char *data CLEANUP_FREE = malloc(bytes);
 	if (!data)
 		return err_errno(e, ENOMEM, "read %s of %s", name, what);
-	if (read(fd, data, bytes) != (ssize_t)bytes)
-		return err_errno(e, errno ? errno : EIO, "read %s of %s", name, what);
+	if (read_exactly(fd, data, bytes, name, what, e) < 0)
+		return -1;
 	digest_of(data, bytes, digest);
 	if (memcmp(digest, want, sizeof(digest)) != 0)
 		return err_set(e, ERR_INTERNAL, 0,
@@ -233,9 +325,10 @@ static int check_digest(int dir_fd, const char *name, const char *what,
 }
 
 static int check_memory(int dir_fd, const char *name, const char *what, uint64_t want,
-			struct err *e)
+			int64_t want_time_ns, struct err *e)
 {
 	uint64_t bytes;
+	struct stat st;
 	CLEANUP_FD int fd = open_file(dir_fd, name, what, &bytes, e);
 	if (fd < 0)
 		return -1;
@@ -243,50 +336,90 @@ static int check_memory(int dir_fd, const char *name, const char *what, uint64_t
 		return err_set(e, ERR_INTERNAL, 0,
 			       "%s of %s has %llu bytes, the guest %llu: the set is damaged", name,
 			       what, (unsigned long long)bytes, (unsigned long long)want);
+	if (fstat(fd, &st) < 0)
+		return err_errno(e, errno, "stat %s of %s", name, what);
+	if (time_ns(&st) != want_time_ns)
+		return err_set(e, ERR_INTERNAL, 0,
+			       "%s of %s was modified since it was written: the set is damaged, or "
+			       "was copied without its times of modification",
+			       name, what);
 	return 0;
 }
 
-static int read_meta(int dir_fd, const char *what, struct msg_set *set, struct err *e)
+static int read_meta(int dir_fd, const char *what, struct meta *meta, struct err *e)
 {
 	uint64_t bytes;
+	uint8_t digest[MSG_DIGEST_SIZE];
 	struct msg_template body = {0};
 	CLEANUP_FD int fd = open_file(dir_fd, SETS_META, what, &bytes, e);
 	if (fd < 0)
 		return -1;
-	if (bytes != sizeof(*set) || read(fd, set, sizeof(*set)) != (ssize_t)sizeof(*set))
+	if (bytes != sizeof(*meta))
+		return err_set(
+			e, ERR_VERSION, 0,
+			"meta of %s has %llu bytes, must have %zu: the set is damaged, or of "
+			"another version of Cloister",
+			what, (unsigned long long)bytes, sizeof(*meta));
+	if (read_exactly(fd, meta, sizeof(*meta), SETS_META, what, e) < 0)
+		return -1;
+	digest_of(meta, offsetof(struct meta, digest), digest);
+	if (memcmp(digest, meta->digest, sizeof(digest)) != 0)
+		return err_set(e, ERR_INTERNAL, 0,
+			       "meta of %s is not as it was written: the set is damaged", what);
+	if (meta->set.format != MSG_SET_FORMAT)
 		return err_set(e, ERR_VERSION, 0,
-			       "meta of %s has %llu bytes: not of this version of Cloister", what,
-			       (unsigned long long)bytes);
+			       "meta of %s has format %u, must have %u: the set is of another "
+			       "version of Cloister",
+			       what, meta->set.format, MSG_SET_FORMAT);
 	/* The same checks as for the record that carries it. */
-	body.set = *set;
+	body.set = meta->set;
 	if (msg_write_template(&body, e) < 0)
 		return err_prefix(e, "meta of %s", what);
 	return 0;
 }
 
+static int open_dir(int parent_fd, const char *name, const char *what, struct err *e)
+{
+	int fd =
+		file_open_beneath(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, what, e);
+	if (fd < 0 && e->kind == ERR_NOT_FOUND)
+		return err_set(e, ERR_INTERNAL, 0, "%s is missing on disk", what);
+	if (fd < 0 && e->errnum == ENOTDIR)
+		return err_set(e, ERR_INTERNAL, 0, "%s is not a directory: the set is damaged",
+			       what);
+	return fd < 0 ? damaged(e) : fd;
+}
+
 int sets_read_meta(int parent_fd, const char *name, struct msg_set *set, struct err *e)
 {
-	CLEANUP_FD int dir = file_open_beneath(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW,
-					       0, "set", e);
-	return dir < 0 ? -1 : read_meta(dir, name, set, e);
+	struct meta meta;
+	CLEANUP_FD int dir = open_dir(parent_fd, name, name, e);
+	if (dir < 0 || read_meta(dir, name, &meta, e) < 0)
+		return -1;
+	*set = meta.set;
+	return 0;
 }
 
 int sets_open(int parent_fd, const char *name, const char *key, const char *what,
 	      struct msg_set *set, struct err *e)
 {
-	CLEANUP_FD int dir =
-		file_open_beneath(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, what, e);
-	if (dir < 0 || read_meta(dir, what, set, e) < 0)
+	struct meta meta;
+	CLEANUP_FD int dir = open_dir(parent_fd, name, what, e);
+	if (dir < 0 || read_meta(dir, what, &meta, e) < 0)
 		return -1;
+	*set = meta.set;
 	if (strcmp(set->key, key) != 0)
-		return err_set(e, ERR_INTERNAL, 0, "%s holds the set of %s", what, set->key);
+		return err_set(e, ERR_INTERNAL, 0, "meta of %s is that of %s: the set is damaged",
+			       what, set->key);
 	uint64_t memory = (uint64_t)set->spec.memory_mib << 20;
 	if (check_digest(dir, SETS_CONFIG, what, set->config_digest, e) < 0 ||
 	    check_digest(dir, SETS_STATE, what, set->state_digest, e) < 0)
 		return -1;
-	if ((set->content & MSG_SET_RAM) && check_memory(dir, SETS_RAM, what, memory, e) < 0)
+	if ((set->content & MSG_SET_RAM) &&
+	    check_memory(dir, SETS_RAM, what, memory, meta.ram_time_ns, e) < 0)
 		return -1;
-	if ((set->content & MSG_SET_RANGES) && check_memory(dir, SETS_RANGES, what, memory, e) < 0)
+	if ((set->content & MSG_SET_RANGES) &&
+	    check_memory(dir, SETS_RANGES, what, memory, meta.ranges_time_ns, e) < 0)
 		return -1;
 	return fd_take(&dir);
 }
@@ -337,6 +470,15 @@ static int remove_tree(int parent_fd, const char *name, int depth, struct err *e
 int sets_remove(int parent_fd, const char *name, struct err *e)
 {
 	return remove_tree(parent_fd, name, 0, e);
+}
+
+int sets_remove_template(int templates_fd, const char *key, struct err *e)
+{
+	char staged[NAME_KEY_SIZE + 8];
+	snprintf(staged, sizeof(staged), STAGING_PREFIX "%s", key);
+	if (sets_remove(templates_fd, key, e) < 0)
+		return -1;
+	return sets_is_abandoned(templates_fd, staged) ? sets_remove(templates_fd, staged, e) : 0;
 }
 
 int sets_empty(int dir_fd, struct err *e)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Snapshot sets on disk: a directory with config.json, state.json, ram or memory-ranges, and meta
- * (struct msg_set). STATE_DIR/templates/TENANT:NAME is one; STATE_DIR/sandboxes/TENANT:ID/set is
- * that of a hibernated sandbox. A set is made in a staging directory beside its place and renamed
- * when all of it is synced, so that a reader finds a whole set or none.
+ * (struct msg_set, the memory's times of modification, and a digest of both).
+ * STATE_DIR/templates/TENANT:NAME is one; STATE_DIR/sandboxes/TENANT:ID/set is that of a hibernated
+ * sandbox. A set is made in a staging directory beside its place and renamed when all of it is
+ * synced, so that a reader finds a whole set or none.
  */
 #ifndef SHIM_SETS_H
 #define SHIM_SETS_H
@@ -67,8 +68,9 @@ void sets_abandon(struct sets_staging *s);
 
 /*
  * Opens the set in directory name below parent_fd (what names it for messages) and checks it: files
- * regular, root's, one link, not writable; meta of this format with that key; memory as large as
- * the guest's; both JSON files as digested. Returns a descriptor for the directory.
+ * regular, root's, one link, not writable, not mounted there; meta as digested, of this format,
+ * with that key; both JSON files as digested; memory as large as the guest's and not modified
+ * since. Damage is ERR_INTERNAL and names the file. Returns a descriptor for the directory.
  */
 int sets_open(int parent_fd, const char *name, const char *key, const char *what,
 	      struct msg_set *set, struct err *e);
@@ -78,6 +80,9 @@ int sets_read_meta(int parent_fd, const char *name, struct msg_set *set, struct 
 
 /* Removes the directory name below parent_fd with the files in it; none there is fine. */
 int sets_remove(int parent_fd, const char *name, struct err *e);
+
+/* A template, and what a shim that lives no more has staged of it. */
+int sets_remove_template(int templates_fd, const char *key, struct err *e);
 
 /* Removes everything in a directory, whatever a VMM has put there. */
 int sets_empty(int dir_fd, struct err *e);

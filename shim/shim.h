@@ -66,6 +66,7 @@ enum shim_snapshot_step {
 	SHIM_SNAPSHOT_IDLE,
 	SHIM_SNAPSHOT_VMM,  /* CH has a request of ours: pause, snapshot or resume */
 	SHIM_SNAPSHOT_WAIT, /* CH still loads memory; again at retry_us */
+	SHIM_SNAPSHOT_LOST, /* failed, and the VMM's API is closed: its exit is due by retry_us */
 	SHIM_SNAPSHOT_COPY, /* memory is copied, a piece in each turn of the loop */
 };
 
@@ -100,6 +101,7 @@ struct shim {
 	/* the sandbox */
 	struct msg_create spec;
 	struct msg_created created;
+	char set_version[MSG_BUILD_MAX]; /* of the VMM that wrote the set that is restored */
 	struct jail jail;
 	struct launch_vmm vmm;
 	struct http_client api;

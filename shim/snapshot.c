@@ -19,6 +19,7 @@
 
 #define RETRY_US    200000
 #define PROGRESS_US 250000
+#define API_LOST_US 500000 /* how long a VMM that closed its API may take to exit */
 
 static void ask_pause(struct shim *s);
 
@@ -76,6 +77,24 @@ static void answer_failed(struct shim *s)
 	uplink_error(s, s->op_id, &s->snapshot.fail);
 }
 
+/*
+ * The request failed, and the VMM is of no use any more. When its connection broke it is probably
+ * dead: then its exit is what there is to tell, and follows at once.
+ */
+static void fail_and_lose(struct shim *s, const struct err *why)
+{
+	struct shim_snapshot *n = &s->snapshot;
+	n->fail = *why;
+	clean(s);
+	if (s->api.broken) {
+		n->step = SHIM_SNAPSHOT_LOST;
+		n->retry_us = clock_us() + API_LOST_US;
+		return;
+	}
+	answer_failed(s);
+	lose(s);
+}
+
 static void on_resumed_after_failure(void *arg, const struct http_response *answer, bool late,
 				     const struct err *e)
 {
@@ -85,10 +104,13 @@ static void on_resumed_after_failure(void *arg, const struct http_response *answ
 	(void)e;
 	if (overtaken(s))
 		return;
-	bool resumed = answer && ch_api_check(CH_API_RESUME, answer, &err) == 0;
-	answer_failed(s);
-	if (!resumed)
-		lose(s);
+	if (answer && ch_api_check(CH_API_RESUME, answer, &err) == 0) {
+		answer_failed(s);
+		return;
+	}
+	/* Why the snapshot failed is still the answer. */
+	err = s->snapshot.fail;
+	fail_and_lose(s, &err);
 }
 
 static int64_t resume_deadline(const struct shim *s)
@@ -108,10 +130,8 @@ static void fail(struct shim *s, const struct err *why)
 	}
 	s->snapshot.paused = false;
 	if (ch_api_send(&s->api, CH_API_RESUME, NULL, resume_deadline(s), on_resumed_after_failure,
-			&e) < 0) {
-		answer_failed(s);
-		lose(s);
-	}
+			&e) < 0)
+		fail_and_lose(s, why);
 }
 
 static void commit(struct shim *s)
@@ -154,8 +174,7 @@ static void on_resumed(void *arg, const struct http_response *answer, bool late,
 	}
 	if (!answer)
 		err = *e;
-	fail(s, &err);
-	lose(s);
+	fail_and_lose(s, &err);
 }
 
 /* ------------------------------------------------------------------ memory */
@@ -172,21 +191,34 @@ static void copied(struct shim *s)
 	}
 	if (ch_api_send(&s->api, CH_API_RESUME, NULL, resume_deadline(s), on_resumed, &e) < 0) {
 		n->paused = false;
-		fail(s, &e);
-		lose(s);
+		fail_and_lose(s, &e);
 	}
 }
 
-static void tell_progress(struct shim *s, int64_t now_us)
+static void tell_progress(struct shim *s, uint64_t done, int64_t now_us)
 {
 	struct shim_snapshot *n = &s->snapshot;
-	struct msg_progress body = {.done_bytes = n->copy.at, .total_bytes = n->copy.size};
+	const struct msg_progress body = {
+		.done_bytes = done,
+		.total_bytes = (uint64_t)s->spec.memory_mib << 20,
+	};
 	struct err e;
 	if (now_us - n->told_us < PROGRESS_US || s->link.fd < 0)
 		return;
 	n->told_us = now_us;
 	if (chan_send_progress(&s->link, 0, &body, &e) < 0)
 		uplink_close(s, e.text);
+}
+
+/* CH loads memory on demand into our ram file: what that has allocated is how far it is. */
+static void tell_loading(struct shim *s, int64_t now_us)
+{
+	struct stat st;
+	uint64_t total = (uint64_t)s->spec.memory_mib << 20;
+	if (s->jail.ram_fd < 0 || fstat(s->jail.ram_fd, &st) < 0)
+		return;
+	uint64_t done = (uint64_t)st.st_blocks * 512;
+	tell_progress(s, done < total ? done : total, now_us);
 }
 
 static void copy_piece(struct shim *s, int64_t now_us)
@@ -202,7 +234,7 @@ static void copy_piece(struct shim *s, int64_t now_us)
 	else if (more == 0)
 		copied(s);
 	else
-		tell_progress(s, now_us);
+		tell_progress(s, n->copy.at, now_us);
 }
 
 /* ------------------------------------------------------------------ what CH wrote */
@@ -331,8 +363,7 @@ static void on_resumed_to_wait(void *arg, const struct http_response *answer, bo
 		n->retry_us = clock_us() + RETRY_US;
 		return;
 	}
-	fail(s, answer ? &err : e);
-	lose(s);
+	fail_and_lose(s, answer ? &err : e);
 }
 
 /* CH refuses while it still loads memory on demand. The guest does not stand still for that. */
@@ -382,7 +413,10 @@ static void ask_snapshot(struct shim *s)
 	struct shim_snapshot *n = &s->snapshot;
 	struct err e;
 	n->asked_us = clock_us();
-	if (fchown(s->jail.snapshot_fd, s->uid, (gid_t)s->uid) < 0) {
+	/* What an answer that came too late has left there: CH does not write over it. */
+	if (sets_empty(s->jail.snapshot_fd, &e) < 0) {
+		fail(s, &e);
+	} else if (fchown(s->jail.snapshot_fd, s->uid, (gid_t)s->uid) < 0) {
 		err_errno(&e, errno, "lend /snapshot to the VMM");
 		fail(s, &e);
 	} else if (ch_api_send(&s->api, CH_API_SNAPSHOT, ch_api_snapshot_body(), n->deadline_us,
@@ -404,10 +438,11 @@ static void on_paused(void *arg, const struct http_response *answer, bool late, 
 		ask_snapshot(s);
 		return;
 	}
-	fail(s, answer ? &err : e);
 	/* Without an answer it may be paused or not: nobody could tell the client which. */
-	if (!answer)
-		lose(s);
+	if (answer)
+		fail(s, &err);
+	else
+		fail_and_lose(s, e);
 }
 
 static void ask_pause(struct shim *s)
@@ -460,9 +495,17 @@ int64_t snapshot_step(struct shim *s, int64_t now_us)
 	struct shim_snapshot *n = &s->snapshot;
 	if (overtaken(s) || n->step == SHIM_SNAPSHOT_IDLE || n->step == SHIM_SNAPSHOT_VMM)
 		return INT64_MAX;
+	if ((n->step == SHIM_SNAPSHOT_WAIT || n->step == SHIM_SNAPSHOT_LOST) &&
+	    now_us < n->retry_us)
+		return n->retry_us;
+	if (n->step == SHIM_SNAPSHOT_LOST) {
+		n->step = SHIM_SNAPSHOT_IDLE;
+		answer_failed(s);
+		lose(s);
+		return INT64_MAX;
+	}
 	if (n->step == SHIM_SNAPSHOT_WAIT) {
-		if (now_us < n->retry_us)
-			return n->retry_us;
+		tell_loading(s, now_us);
 		ask_pause(s);
 		return INT64_MAX;
 	}

@@ -18,7 +18,7 @@ $(UNIT_SUPERVISOR_TESTS): $(B)/%: $(B)/%.o $(B)/libsupervisor.a $(B)/libcommon.a
 
 $(filter-out $(UNIT_SUPERVISOR_TESTS),$(UNIT_TESTS)): $(B)/%: $(B)/%.o $(B)/libshim.a $(B)/libcommon.a
 	@echo "  LD   $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -lcjson -lcap-ng -lcmocka -o $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -lcjson -lcap-ng -lmd -lcmocka -o $@
 
 # Kept, so that a second run does not compile again.
 .SECONDARY: $(UNIT_TESTS:%=%.o)
