@@ -319,7 +319,8 @@ static const char *check_gone(const struct msg_gone *b)
 	return NULL;
 }
 
-static const char *check_create(const struct msg_create *b)
+/* What a guest is made of, as it may have become since. */
+static const char *check_guest(const struct msg_create *b)
 {
 	REQUIRE((b->flags & ~(uint32_t)MSG_CREATE_FLAGS) == 0, "flags");
 	REQUIRE(name_field(b->kernel, true), "kernel");
@@ -328,6 +329,16 @@ static const char *check_create(const struct msg_create *b)
 	REQUIRE(b->vcpus >= 1 && b->vcpus <= MSG_VCPUS_MAX, "vcpus");
 	REQUIRE(b->memory_mib >= MSG_MEMORY_MIB_MIN && b->memory_mib <= MSG_MEMORY_MIB_MAX,
 		"memory_mib");
+	REQUIRE(b->max_vcpus >= b->vcpus && b->max_vcpus <= MSG_VCPUS_MAX, "max_vcpus");
+	REQUIRE(b->max_memory_mib >= b->memory_mib && b->max_memory_mib <= MSG_MEMORY_MIB_MAX &&
+			(b->max_memory_mib - b->memory_mib) % MSG_HOTPLUG_MIB == 0,
+		"max_memory_mib");
+	REQUIRE(b->balloon_mib <= b->memory_mib - MSG_BALLOON_LEAVES_MIB &&
+			(b->balloon_mib == 0 || (b->flags & MSG_CREATE_BALLOON)),
+		"balloon_mib");
+	REQUIRE(b->plugged_mib <= b->max_memory_mib - b->memory_mib &&
+			b->plugged_mib % MSG_PLUG_MIB == 0,
+		"plugged_mib");
 	REQUIRE(b->source < MSG_SOURCE_COUNT, "source");
 	REQUIRE(b->restore < MSG_RESTORE_COUNT, "restore");
 	REQUIRE((b->source == MSG_SOURCE_BOOT) == (b->restore == MSG_RESTORE_NONE), "restore");
@@ -338,6 +349,13 @@ static const char *check_create(const struct msg_create *b)
 			"template");
 	REQUIRE(b->zero == 0, "reserved field");
 	return NULL;
+}
+
+static const char *check_create(const struct msg_create *b)
+{
+	REQUIRE((b->flags & MSG_CREATE_HOTPLUG) == 0, "flags");
+	REQUIRE(b->plugged_mib == 0, "plugged_mib");
+	return check_guest(b);
 }
 
 static const char *check_set(const struct msg_set *b)
@@ -394,7 +412,7 @@ static const char *check_status(const struct msg_status *b)
 		const char *wrong = check_created(&b->created);
 		REQUIRE(!wrong, wrong);
 	}
-	return check_create(&b->spec);
+	return check_guest(&b->spec);
 }
 
 static const char *check_pause(const struct msg_pause *b)
@@ -418,6 +436,41 @@ static const char *check_power_button(const struct msg_power_button *b)
 static const char *check_exit_ack(const struct msg_exit_ack *b)
 {
 	REQUIRE(b->zero == 0, "reserved field");
+	return NULL;
+}
+
+static const char *check_balloon(const struct msg_balloon *b)
+{
+	REQUIRE(b->target_mib <= MSG_MEMORY_MIB_MAX - MSG_BALLOON_LEAVES_MIB, "target_mib");
+	REQUIRE(b->zero == 0, "reserved field");
+	return NULL;
+}
+
+static const char *check_resize(const struct msg_resize *b)
+{
+	REQUIRE(b->vcpus <= MSG_VCPUS_MAX, "vcpus");
+	REQUIRE(b->memory_mib <= MSG_MEMORY_MIB_MAX, "memory_mib");
+	REQUIRE((b->vcpus == 0) != (b->memory_mib == 0), "vcpus and memory_mib: one of both");
+	return NULL;
+}
+
+static const char *check_counters(const struct msg_counters *b)
+{
+	REQUIRE(b->zero == 0, "reserved field");
+	return NULL;
+}
+
+static const char *check_counters_data(const struct msg_counters_data *b)
+{
+	REQUIRE(b->count <= MSG_COUNTERS_MAX, "count");
+	REQUIRE(b->zero == 0, "reserved field");
+	for (uint32_t i = 0; i < MSG_COUNTERS_MAX; i++) {
+		const struct msg_counter *c = &b->counters[i];
+		bool used = i < b->count;
+		REQUIRE(TEXT(c->device) && (c->device[0] != '\0') == used, "device");
+		REQUIRE(TEXT(c->counter) && (c->counter[0] != '\0') == used, "counter");
+		REQUIRE(used || c->value == 0, "value");
+	}
 	return NULL;
 }
 

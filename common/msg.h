@@ -59,7 +59,11 @@ struct msg_header {
 	X(SNAPSHOTTED, snapshotted, 0, false)                                                      \
 	X(PROGRESS, progress, 0, false) /* shim -> supervisor: of a long SNAPSHOT */               \
 	X(TEMPLATE, template, 0, false) /* spawner -> supervisor: a set that lies on disk */       \
-	X(KILL, kill, 0, false)		/* end the VM, gracefully first if asked -> DONE */        \
+	X(BALLOON, balloon, 0, false)	/* what the balloon is to hold -> DONE */                  \
+	X(RESIZE, resize, 0, false)	/* other vCPUs or memory -> DONE */                        \
+	X(COUNTERS, counters, 0, false) /* -> COUNTERS_DATA */                                     \
+	X(COUNTERS_DATA, counters_data, 0, false)                                                  \
+	X(KILL, kill, 0, false) /* end the VM, gracefully first if asked -> DONE */                \
 	X(CONSOLE_READ, console_read, 0, false) /* -> CONSOLE_DATA */                              \
 	X(CONSOLE_DATA, console_data, 0, true)                                                     \
 	X(CONSOLE_WRITE, console_write, 0, true) /* input for the guest -> DONE */                 \
@@ -167,12 +171,24 @@ enum msg_phase {
 enum msg_create_flag {
 	MSG_CREATE_BALLOON = 1 << 0,
 	MSG_CREATE_INITRAMFS = 1 << 1, /* initramfs names an image */
-	MSG_CREATE_FLAGS = (1 << 2) - 1
+	/*
+	 * Told, never asked for: since its VMM started, memory was plugged or vCPUs were taken
+	 * away. What the guest gave up of it is not known, so that no set can be made of it.
+	 */
+	MSG_CREATE_HOTPLUG = 1 << 2,
+	MSG_CREATE_FLAGS = (1 << 3) - 1
 };
 
 #define MSG_VCPUS_MAX	   254 /* CH's own limit with KVM on x86-64 */
 #define MSG_MEMORY_MIB_MIN 16
 #define MSG_MEMORY_MIB_MAX (1u << 22) /* 4 TiB */
+
+/* Found with CH v53: VirtioMem's region comes in multiples of the one, blocks are of the other. */
+#define MSG_HOTPLUG_MIB 128
+#define MSG_PLUG_MIB	2
+
+/* What a balloon must leave to its guest. */
+#define MSG_BALLOON_LEAVES_MIB 16
 
 /* Where a guest comes from. */
 enum msg_source {
@@ -200,6 +216,10 @@ struct msg_create {
 	uint32_t flags;	  /* enum msg_create_flag */
 	uint32_t source;  /* enum msg_source */
 	uint32_t restore; /* enum msg_restore */
+	uint32_t max_vcpus;
+	uint32_t max_memory_mib;
+	uint32_t balloon_mib; /* the balloon's target */
+	uint32_t plugged_mib; /* asked for beyond memory_mib, by RESIZE; 0 when it is created */
 	uint32_t zero;
 	char template[NAME_KEY_SIZE]; /* TENANT:NAME with MSG_SOURCE_TEMPLATE, else empty */
 };
@@ -217,7 +237,7 @@ enum msg_set_content {
  * One snapshot set: what was baked in, and what it takes. It is also, byte for byte, the set's file
  * "meta", so its layout goes with MSG_SET_FORMAT.
  */
-#define MSG_SET_FORMAT 1
+#define MSG_SET_FORMAT 2
 struct msg_set {
 	uint32_t format;
 	uint32_t content;	    /* enum msg_set_content */
@@ -325,6 +345,37 @@ struct msg_template {
 	uint32_t hibernated; /* 0: a template; 1: the set of a hibernated sandbox */
 	uint32_t zero;
 	struct msg_set set;
+};
+
+struct msg_balloon {
+	uint32_t target_mib; /* at most memory_mib - MSG_BALLOON_LEAVES_MIB */
+	uint32_t zero;
+};
+
+/* One of both; the other is 0. */
+struct msg_resize {
+	uint32_t vcpus;	     /* at most max_vcpus */
+	uint32_t memory_mib; /* all of it: memory_mib to max_memory_mib, in steps of MSG_PLUG_MIB */
+};
+
+struct msg_counters {
+	uint32_t zero;
+};
+
+#define MSG_COUNTERS_MAX     64
+#define MSG_COUNTER_NAME_MAX 32
+
+struct msg_counter {
+	char device[MSG_COUNTER_NAME_MAX];
+	char counter[MSG_COUNTER_NAME_MAX];
+	uint64_t value; /* 2^64 - 1: CH has none yet */
+};
+
+struct msg_counters_data {
+	uint64_t memory_actual_bytes; /* what the balloon leaves of the memory, by vm.info */
+	uint32_t count;
+	uint32_t zero;
+	struct msg_counter counters[MSG_COUNTERS_MAX]; /* a device's stand together */
 };
 
 enum msg_event_what {

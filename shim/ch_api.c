@@ -6,6 +6,8 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +25,9 @@ static const struct {
 	[CH_API_POWER_BUTTON] = {"vm.power-button", "PUT", "/api/v1/vm.power-button"},
 	[CH_API_SNAPSHOT] = {"vm.snapshot", "PUT", "/api/v1/vm.snapshot"},
 	[CH_API_RESTORE] = {"vm.restore", "PUT", "/api/v1/vm.restore"},
+	[CH_API_RESIZE] = {"vm.resize", "PUT", "/api/v1/vm.resize"},
+	[CH_API_RESIZE_ZONE] = {"vm.resize-zone", "PUT", "/api/v1/vm.resize-zone"},
+	[CH_API_COUNTERS] = {"vm.counters", "GET", "/api/v1/vm.counters"},
 	[CH_API_SHUTDOWN] = {"vm.shutdown", "PUT", "/api/v1/vm.shutdown"},
 	[CH_API_VMM_SHUTDOWN] = {"vmm.shutdown", "PUT", "/api/v1/vmm.shutdown"},
 };
@@ -49,6 +54,31 @@ int ch_api_send(struct http_client *c, enum ch_api_call call, const char *body, 
 				deadline_us, done, e);
 }
 
+int ch_api_send_balloon(struct http_client *c, uint32_t mib, int64_t deadline_us,
+			http_client_done_fn *done, struct err *e)
+{
+	char body[64];
+	snprintf(body, sizeof(body), "{\"desired_balloon\":%" PRIu64 "}", (uint64_t)mib << 20);
+	return ch_api_send(c, CH_API_RESIZE, body, deadline_us, done, e);
+}
+
+int ch_api_send_vcpus(struct http_client *c, uint32_t vcpus, int64_t deadline_us,
+		      http_client_done_fn *done, struct err *e)
+{
+	char body[64];
+	snprintf(body, sizeof(body), "{\"desired_vcpus\":%u}", vcpus);
+	return ch_api_send(c, CH_API_RESIZE, body, deadline_us, done, e);
+}
+
+int ch_api_send_memory(struct http_client *c, uint32_t mib, int64_t deadline_us,
+		       http_client_done_fn *done, struct err *e)
+{
+	char body[64];
+	snprintf(body, sizeof(body), "{\"id\":\"ram\",\"desired_ram\":%" PRIu64 "}",
+		 (uint64_t)mib << 20);
+	return ch_api_send(c, CH_API_RESIZE_ZONE, body, deadline_us, done, e);
+}
+
 /* Numbers below 2^53 are exact in cJSON's doubles; ours are below 2^42 bytes. */
 static bool add_number(cJSON *object, const char *key, uint64_t value)
 {
@@ -60,15 +90,24 @@ static bool add_cpus(cJSON *config, const struct msg_create *spec)
 	cJSON *cpus = cJSON_AddObjectToObject(config, "cpus");
 	/* nested: CH's default is true; see CVE-2026-53359. */
 	return cpus && add_number(cpus, "boot_vcpus", spec->vcpus) &&
-	       add_number(cpus, "max_vcpus", spec->vcpus) && cJSON_AddFalseToObject(cpus, "nested");
+	       add_number(cpus, "max_vcpus", spec->max_vcpus) &&
+	       cJSON_AddFalseToObject(cpus, "nested");
+}
+
+static uint64_t hotplug_bytes(const struct msg_create *spec)
+{
+	return (uint64_t)(spec->max_memory_mib - spec->memory_mib) << 20;
 }
 
 static bool add_memory(cJSON *config, const struct msg_create *spec, bool map)
 {
+	uint64_t hotplug = hotplug_bytes(spec);
 	cJSON *memory = cJSON_AddObjectToObject(config, "memory");
-	cJSON *zones = memory && add_number(memory, "size", 0)
-			       ? cJSON_AddArrayToObject(memory, "zones")
-			       : NULL;
+	if (!memory || !add_number(memory, "size", 0))
+		return false;
+	if (hotplug && !cJSON_AddStringToObject(memory, "hotplug_method", "VirtioMem"))
+		return false;
+	cJSON *zones = cJSON_AddArrayToObject(memory, "zones");
 	cJSON *zone = cJSON_CreateObject();
 	if (!zones || !cJSON_AddItemToArray(zones, zone)) {
 		cJSON_Delete(zone);
@@ -77,7 +116,8 @@ static bool add_memory(cJSON *config, const struct msg_create *spec, bool map)
 	return cJSON_AddStringToObject(zone, "id", "ram") &&
 	       add_number(zone, "size", (uint64_t)spec->memory_mib << 20) &&
 	       cJSON_AddStringToObject(zone, "file", map ? JAIL_SET_RAM_PATH : JAIL_RAM_PATH) &&
-	       cJSON_AddBoolToObject(zone, "shared", !map);
+	       cJSON_AddBoolToObject(zone, "shared", !map) &&
+	       (!hotplug || add_number(zone, "hotplug_size", hotplug));
 }
 
 static bool add_payload(cJSON *config, const struct msg_create *spec)
@@ -105,7 +145,8 @@ static bool add_devices(cJSON *config, const struct msg_create *spec)
 		return true;
 	cJSON *balloon = cJSON_AddObjectToObject(config, "balloon");
 	return balloon && cJSON_AddStringToObject(balloon, "id", "balloon0") &&
-	       add_number(balloon, "size", 0) && cJSON_AddTrueToObject(balloon, "deflate_on_oom") &&
+	       add_number(balloon, "size", (uint64_t)spec->balloon_mib << 20) &&
+	       cJSON_AddTrueToObject(balloon, "deflate_on_oom") &&
 	       cJSON_AddTrueToObject(balloon, "free_page_reporting");
 }
 
@@ -204,12 +245,18 @@ static const char *config_difference(const cJSON *config, const struct msg_creat
 	const cJSON *payload = member(config, "payload");
 	if (!is_number(member(cpus, "boot_vcpus"), spec->vcpus))
 		return "cpus.boot_vcpus";
+	if (!is_number(member(cpus, "max_vcpus"), spec->max_vcpus))
+		return "cpus.max_vcpus";
 	if (!cJSON_IsFalse(member(cpus, "nested")))
 		return "cpus.nested";
 	if (!is_string(member(zone, "id"), "ram") || !cJSON_IsTrue(member(zone, "shared")) ||
 	    !is_number(member(zone, "size"), (uint64_t)spec->memory_mib << 20) ||
 	    !is_string(member(zone, "file"), JAIL_RAM_PATH))
 		return "memory.zones";
+	if (hotplug_bytes(spec) &&
+	    (!is_number(member(zone, "hotplug_size"), hotplug_bytes(spec)) ||
+	     !is_string(member(member(config, "memory"), "hotplug_method"), "VirtioMem")))
+		return "memory.zones.hotplug_size";
 	if (!is_string(member(payload, "kernel"), JAIL_KERNEL_PATH))
 		return "payload.kernel";
 	if (!is_string(member(member(config, "serial"), "mode"), "Tty"))
@@ -248,6 +295,20 @@ int ch_api_check_state(const struct http_response *answer, const char *state, st
 	if (!is || strcmp(is, state) != 0)
 		return err_set(e, ERR_VMM, 0, "vm.info: the VM is \"%.20s\", not %s", is ? is : "",
 			       state);
+	return 0;
+}
+
+int ch_api_read_actual(const struct http_response *answer, uint64_t *out, struct err *e)
+{
+	if (ch_api_check(CH_API_INFO, answer, e) < 0)
+		return -1;
+	cJSON *json CLEANUP_JSON = parse(answer);
+	const cJSON *size = member(json, "memory_actual_size");
+	/* 2^53: a double is exact below that. Written so that NaN fails too. */
+	if (!cJSON_IsNumber(size) || !(size->valuedouble >= 0) ||
+	    !(size->valuedouble < 9007199254740992.0))
+		return err_set(e, ERR_VMM, 0, "vm.info: an answer without memory_actual_size");
+	*out = (uint64_t)size->valuedouble;
 	return 0;
 }
 

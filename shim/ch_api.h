@@ -20,6 +20,9 @@ enum ch_api_call {
 	CH_API_POWER_BUTTON,
 	CH_API_SNAPSHOT,     /* vm.snapshot into the jail's /snapshot */
 	CH_API_RESTORE,	     /* vm.restore from the jail's /restore; the guest stays paused */
+	CH_API_RESIZE,	     /* vm.resize: vCPUs or the balloon */
+	CH_API_RESIZE_ZONE,  /* vm.resize-zone: memory */
+	CH_API_COUNTERS,     /* vm.counters */
 	CH_API_SHUTDOWN,     /* vm.shutdown: the guest's devices are flushed */
 	CH_API_VMM_SHUTDOWN, /* vmm.shutdown: the process ends */
 	CH_API_CALL_COUNT
@@ -31,6 +34,21 @@ const char *ch_api_name(enum ch_api_call call);
 /* Sends the call; body is for CH_API_CREATE, CH_API_SNAPSHOT and CH_API_RESTORE. */
 int ch_api_send(struct http_client *c, enum ch_api_call call, const char *body, int64_t deadline_us,
 		http_client_done_fn *done, struct err *e);
+
+/*
+ * vm.resize and vm.resize-zone: how much memory the balloon should hold; how many vCPUs; how much
+ * memory in all, what is plugged included. CH answers when it has told the guest, not when the
+ * guest has done it.
+ */
+int ch_api_send_balloon(struct http_client *c, uint32_t mib, int64_t deadline_us,
+			http_client_done_fn *done, struct err *e);
+int ch_api_send_vcpus(struct http_client *c, uint32_t vcpus, int64_t deadline_us,
+		      http_client_done_fn *done, struct err *e);
+int ch_api_send_memory(struct http_client *c, uint32_t mib, int64_t deadline_us,
+		       http_client_done_fn *done, struct err *e);
+
+/* vm.info's memory_actual_size, in bytes: the guest's memory less what its balloon holds. */
+int ch_api_read_actual(const struct http_response *answer, uint64_t *out, struct err *e);
 
 /*
  * vm.create's body for the guest: explicit ids, raw images, no nested virtualisation, memory as the

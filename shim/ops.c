@@ -2,6 +2,7 @@
 #include "ops.h"
 
 #include "boot.h"
+#include "devices.h"
 #include "ending.h"
 #include "log.h"
 #include "serve.h"
@@ -62,6 +63,9 @@ static int on_hello(struct shim *s, const struct msg *m)
 		.created = s->created,
 	};
 	str_copy(status.build, sizeof(status.build), CLOISTER_VERSION);
+	/* The spec is about to change: not settled, as in the middle of a pause or resume. */
+	if (s->op == MSG_BALLOON || s->op == MSG_RESIZE)
+		status.phase = MSG_PHASE_RESUMING;
 	if (s->phase == MSG_PHASE_NEW)
 		memset(&status.spec, 0, sizeof(status.spec));
 	if (!status.created.vmm_pid)
@@ -201,8 +205,49 @@ static int on_snapshot_record(struct shim *s, const struct msg *m)
 		return refuse(s, &e);
 	if (s->op != MSG_NONE)
 		busy(s, m->header.id);
+	else if (devices_check_set(s, &e) < 0)
+		uplink_error(s, m->header.id, &e);
 	else
 		snapshot_start(s, m->header.id, &body);
+	return 0;
+}
+
+static int on_balloon(struct shim *s, const struct msg *m)
+{
+	struct err e;
+	struct msg_balloon body;
+	if (msg_read_balloon(m, &body, &e) < 0)
+		return refuse(s, &e);
+	if (s->op != MSG_NONE)
+		busy(s, m->header.id);
+	else
+		devices_balloon(s, m->header.id, &body);
+	return 0;
+}
+
+static int on_resize(struct shim *s, const struct msg *m)
+{
+	struct err e;
+	struct msg_resize body;
+	if (msg_read_resize(m, &body, &e) < 0)
+		return refuse(s, &e);
+	if (s->op != MSG_NONE)
+		busy(s, m->header.id);
+	else
+		devices_resize(s, m->header.id, &body);
+	return 0;
+}
+
+static int on_counters(struct shim *s, const struct msg *m)
+{
+	struct err e;
+	struct msg_counters body;
+	if (msg_read_counters(m, &body, &e) < 0)
+		return refuse(s, &e);
+	if (s->op != MSG_NONE)
+		busy(s, m->header.id);
+	else
+		devices_counters(s, m->header.id);
 	return 0;
 }
 
@@ -347,6 +392,9 @@ static const struct {
 	{MSG_RESUME, PHASE(PAUSED), on_resume},
 	{MSG_POWER_BUTTON, LIVE, on_power_button_record},
 	{MSG_SNAPSHOT, LIVE, on_snapshot_record},
+	{MSG_BALLOON, LIVE, on_balloon},
+	{MSG_RESIZE, LIVE, on_resize},
+	{MSG_COUNTERS, LIVE, on_counters},
 	{MSG_KILL, ANY_PHASE, on_kill},
 	{MSG_CONSOLE_READ, ANY_PHASE & ~PHASE(NEW), on_console_read},
 	{MSG_CONSOLE_WRITE, LIVE, on_console_write},

@@ -119,6 +119,11 @@ struct shim {
 
 	struct shim_snapshot snapshot;
 
+	/* what the BALLOON or RESIZE in hand asks for; see devices.c */
+	struct {
+		uint32_t balloon_mib, vcpus, plugged_mib;
+	} asked;
+
 	/* waiting console readers */
 	struct {
 		uint32_t id;

@@ -16,7 +16,10 @@ static int check(const char *quota, uint64_t used, uint64_t wanted, uint32_t lim
 		       quota, used, wanted, limit);
 }
 
-/* fresh: one more record; else only one more VMM. */
+/*
+ * fresh: one more record; else only one more VMM. What counts is what a guest may grow to, so that
+ * a resize within its maxima needs no check.
+ */
 static int check_tenant(const struct registry *r, const struct config_tenant *t,
 			const struct spec *want, bool fresh, struct err *e)
 {
@@ -28,13 +31,13 @@ static int check_tenant(const struct registry *r, const struct config_tenant *t,
 			continue;
 		sandboxes++;
 		if (state_has_vmm(sb->state)) {
-			vcpus += sb->spec->vcpus;
-			memory += sb->spec->memory_mib;
+			vcpus += sb->spec->max_vcpus;
+			memory += sb->spec->max_memory_mib;
 		}
 	}
 	if ((fresh && check("max_sandboxes", sandboxes, 1, t->max_sandboxes, e) < 0) ||
-	    check("max_vcpus", vcpus, want->vcpus, t->max_vcpus, e) < 0 ||
-	    check("max_memory_mib", memory, want->memory_mib, t->max_memory_mib, e) < 0)
+	    check("max_vcpus", vcpus, want->max_vcpus, t->max_vcpus, e) < 0 ||
+	    check("max_memory_mib", memory, want->max_memory_mib, t->max_memory_mib, e) < 0)
 		return -1;
 	return 0;
 }

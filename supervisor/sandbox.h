@@ -34,6 +34,9 @@ enum sandbox_op {
 	SANDBOX_OP_SNAPSHOT,
 	SANDBOX_OP_HIBERNATE,
 	SANDBOX_OP_WAKE,
+	SANDBOX_OP_BALLOON,
+	SANDBOX_OP_RESIZE,
+	SANDBOX_OP_COUNTERS,
 };
 
 /* The end of what somebody asked for: why is NULL when it is done. sb may be about to go. */
@@ -92,6 +95,12 @@ struct sandbox {
 	struct msg_progress progress; /* total_bytes 0: none */
 	int64_t progress_told_us;
 	struct event *op_timer;
+
+	/* What a balloon or resize in flight asks for: 0: nothing, but for the balloon. */
+	struct {
+		uint32_t balloon_mib, vcpus, memory_mib;
+	} asked;
+	const struct msg_counters_data *counters; /* while who asked for them is told */
 
 	enum sandbox_op op; /* in flight, and who waits for it */
 	struct sandbox_waiter op_waiter;

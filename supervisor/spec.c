@@ -79,6 +79,21 @@ static int take_memory(struct spec *s, const cJSON *v, struct err *e)
 	return 0;
 }
 
+static int take_max_vcpus(struct spec *s, const cJSON *v, struct err *e)
+{
+	if (!cJSON_IsNull(v) && !json_u32(v, 1, MSG_VCPUS_MAX, &s->max_vcpus))
+		return refuse(v, "a whole number of 1 to 254", e);
+	return 0;
+}
+
+static int take_max_memory(struct spec *s, const cJSON *v, struct err *e)
+{
+	if (!cJSON_IsNull(v) &&
+	    !json_u32(v, MSG_MEMORY_MIB_MIN, MSG_MEMORY_MIB_MAX, &s->max_memory_mib))
+		return refuse(v, "a whole number of 16 to 4194304", e);
+	return 0;
+}
+
 static int take_balloon(struct spec *s, const cJSON *v, struct err *e)
 {
 	if (!cJSON_IsBool(v))
@@ -145,10 +160,10 @@ static const struct {
 	{"cmdline", true, take_cmdline},
 	{"vcpus", true, take_vcpus},
 	{"memory_mib", true, take_memory},
+	{"max_vcpus", true, take_max_vcpus},
+	{"max_memory_mib", true, take_max_memory},
 	{"balloon", true, take_balloon},
 	{"labels", false, take_labels},
-	{"max_vcpus", false, take_later},
-	{"max_memory_mib", false, take_later},
 	{"disks", true, take_later},
 	{"network", false, take_later},
 	{"vsock", false, take_later},
@@ -176,6 +191,27 @@ static int take_field(struct spec *s, const cJSON *v, bool templated, struct err
 	return -1;
 }
 
+/* They are compared when all fields are there, in whatever order they came. */
+static int check_maxima(struct spec *s, struct err *e)
+{
+	if (!s->max_vcpus)
+		s->max_vcpus = s->vcpus;
+	if (!s->max_memory_mib)
+		s->max_memory_mib = s->memory_mib;
+	if (s->max_vcpus < s->vcpus)
+		return err_set(e, ERR_INVALID, 0,
+			       "max_vcpus: %u is not allowed; must be vcpus (%u) to %d",
+			       s->max_vcpus, s->vcpus, MSG_VCPUS_MAX);
+	if (s->max_memory_mib < s->memory_mib ||
+	    (s->max_memory_mib - s->memory_mib) % MSG_HOTPLUG_MIB)
+		return err_set(e, ERR_INVALID, 0,
+			       "max_memory_mib: %u is not allowed; must be memory_mib (%u), or "
+			       "that and a multiple of %d, up to %u",
+			       s->max_memory_mib, s->memory_mib, MSG_HOTPLUG_MIB,
+			       MSG_MEMORY_MIB_MAX);
+	return 0;
+}
+
 static int check_whole(struct spec *s, struct err *e)
 {
 	if (s->template) {
@@ -191,6 +227,8 @@ static int check_whole(struct spec *s, struct err *e)
 		return err_set(e, ERR_INVALID, 0,
 			       "kernel: missing; must be the name of a file in images/kernels (or "
 			       "give template)");
+	if (check_maxima(s, e) < 0)
+		return -1;
 	if (!s->cmdline)
 		return set_string(&s->cmdline, "", e);
 	return 0;
@@ -238,6 +276,11 @@ struct spec *spec_from_msg(const struct msg_create *m, struct err *e)
 	if (s) {
 		*s = (struct spec){.vcpus = m->vcpus,
 				   .memory_mib = m->memory_mib,
+				   .max_vcpus = m->max_vcpus,
+				   .max_memory_mib = m->max_memory_mib,
+				   .balloon_mib = m->balloon_mib,
+				   .plugged_mib = m->plugged_mib,
+				   .hotplug = m->flags & MSG_CREATE_HOTPLUG,
 				   .balloon = m->flags & MSG_CREATE_BALLOON,
 				   .source = (enum msg_source)m->source,
 				   .restore = (enum msg_restore)m->restore};
@@ -254,6 +297,9 @@ void spec_to_msg(const struct spec *s, const char *tenant, struct msg_create *ou
 	*out = (struct msg_create){
 		.vcpus = s->vcpus,
 		.memory_mib = s->memory_mib,
+		.max_vcpus = s->max_vcpus,
+		.max_memory_mib = s->max_memory_mib,
+		.balloon_mib = s->balloon_mib,
 		.flags = (s->balloon ? MSG_CREATE_BALLOON : 0u) |
 			 (s->initramfs ? MSG_CREATE_INITRAMFS : 0u),
 		.source = s->source,
@@ -325,7 +371,10 @@ int spec_use_template(struct spec *s, const struct template *t, uint32_t vmm_maj
 								   : MSG_RESTORE_COPY;
 	s->vcpus = baked->vcpus;
 	s->memory_mib = baked->memory_mib;
+	s->max_vcpus = baked->max_vcpus;
+	s->max_memory_mib = baked->max_memory_mib;
 	s->balloon = baked->balloon;
+	s->balloon_mib = baked->balloon_mib;
 	if (set_string(&s->kernel, baked->kernel, e) < 0 ||
 	    set_string(&s->cmdline, baked->cmdline, e) < 0)
 		return -1;

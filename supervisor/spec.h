@@ -19,9 +19,13 @@ struct spec {
 	char *initramfs; /* NULL: none */
 	char *cmdline;	 /* "" where none was given */
 	uint32_t vcpus;
-	uint32_t memory_mib;
+	uint32_t memory_mib; /* at its start; see plugged_mib */
+	uint32_t max_vcpus, max_memory_mib;
 	bool balloon;
-	cJSON *labels; /* object of strings; NULL: none */
+	uint32_t balloon_mib; /* the balloon's target */
+	uint32_t plugged_mib; /* asked for beyond memory_mib since then */
+	bool hotplug;	      /* MSG_CREATE_HOTPLUG */
+	cJSON *labels;	      /* object of strings; NULL: none */
 
 	char *template;		  /* its name, of the sandbox's tenant; NULL: none */
 	enum msg_source source;	  /* what its VMM starts from, next or now */

@@ -3,6 +3,9 @@
 
 #include "util.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 static void add_time(cJSON *o, const char *name, int64_t real_us)
 {
 	char text[CLOCK_TEXT_MAX];
@@ -86,6 +89,48 @@ static void add_progress(cJSON *o, const struct msg_progress *p)
 	cJSON_AddNumberToObject(progress, "total_bytes", (double)p->total_bytes);
 }
 
+static void add_maxima(cJSON *o, const struct spec *s)
+{
+	cJSON_AddNumberToObject(o, "max_vcpus", s->max_vcpus);
+	cJSON_AddNumberToObject(o, "max_memory_mib", s->max_memory_mib);
+}
+
+static void add_balloon(cJSON *o, const struct spec *s)
+{
+	cJSON_AddBoolToObject(o, "balloon", s->balloon);
+	if (s->balloon)
+		cJSON_AddNumberToObject(o, "balloon_target_mib", s->balloon_mib);
+	else
+		cJSON_AddNullToObject(o, "balloon_target_mib");
+}
+
+/* Whole numbers of 64 bits, which a JSON library's double would round. 2^64-1 says "none yet". */
+static void add_counter(cJSON *o, const struct msg_counter *c)
+{
+	char text[24];
+	snprintf(text, sizeof(text), "%" PRIu64, c->value);
+	cJSON_AddRawToObject(o, c->counter, c->value == UINT64_MAX ? "null" : text);
+}
+
+cJSON *view_counters(const struct msg_counters_data *data)
+{
+	cJSON *o = cJSON_CreateObject();
+	cJSON *devices = cJSON_AddObjectToObject(o, "devices");
+	if (!devices) {
+		cJSON_Delete(o);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < data->count; i++) {
+		const struct msg_counter *c = &data->counters[i];
+		cJSON *device = cJSON_GetObjectItemCaseSensitive(devices, c->device);
+		if (!device)
+			device = cJSON_AddObjectToObject(devices, c->device);
+		add_counter(device, c);
+	}
+	cJSON_AddNumberToObject(o, "memory_actual_mib", (double)(data->memory_actual_bytes >> 20));
+	return o;
+}
+
 cJSON *view_template(const struct template *t)
 {
 	char tenant[NAME_SIZE], parent[NAME_SIZE];
@@ -100,7 +145,8 @@ cJSON *view_template(const struct template *t)
 	cJSON_AddStringToObject(o, "vmm_version", t->vmm_version);
 	cJSON_AddNumberToObject(o, "vcpus", t->spec->vcpus);
 	cJSON_AddNumberToObject(o, "memory_mib", t->spec->memory_mib);
-	cJSON_AddBoolToObject(o, "balloon", t->spec->balloon);
+	add_maxima(o, t->spec);
+	add_balloon(o, t->spec);
 	cJSON_AddStringToObject(o, "kernel", t->spec->kernel);
 	add_text(o, "initramfs", t->spec->initramfs);
 	cJSON_AddStringToObject(o, "cmdline", t->spec->cmdline);
@@ -127,8 +173,9 @@ cJSON *view_sandbox(const struct sandbox *sb)
 	add_text(o, "initramfs", s->initramfs);
 	cJSON_AddStringToObject(o, "cmdline", s->cmdline);
 	cJSON_AddNumberToObject(o, "vcpus", s->vcpus);
-	cJSON_AddNumberToObject(o, "memory_mib", s->memory_mib);
-	cJSON_AddBoolToObject(o, "balloon", s->balloon);
+	cJSON_AddNumberToObject(o, "memory_mib", s->memory_mib + s->plugged_mib);
+	add_maxima(o, s);
+	add_balloon(o, s);
 	add_text(o, "template", s->template);
 	add_text(o, "memory_restore", spec_restore_name(s->restore));
 	add_time(o, "created_at", sb->created_real_us);

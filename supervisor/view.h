@@ -12,6 +12,9 @@
 cJSON *view_sandbox(const struct sandbox *sb);
 cJSON *view_template(const struct template *t);
 
+/* {"devices":{"_disk0":{"read_bytes":0,...}},"memory_actual_mib":...} */
+cJSON *view_counters(const struct msg_counters_data *data);
+
 /* The "exit" object. */
 cJSON *view_exit(const struct msg_exit *x);
 

@@ -43,8 +43,9 @@ WRONG_FIELDS = [
     ("labels", [None, 1, "a=b", [], True, {"A": "b"}, {"": "b"}, {LONG: "b"}, {"a": 1},
                 {"a": None}, {"a": ["b"]}, {"a": "x" * 129}, {"a": "b\n"}, {"a": "ä"},
                 {f"k{n}": "v" for n in range(33)}]),
+    ("max_vcpus", ["2", 0, 255, True]), ("max_memory_mib", ["160", 16, 64, 161, 4194305, [], True]),
     # Known, but for later versions: never silently ignored.
-    ("max_vcpus", [2, "2"]), ("max_memory_mib", [64]), ("disks", [[{"image": "a"}], {}, "a"]),
+    ("disks", [[{"image": "a"}], {}, "a"]),
     ("network", [{}, "on", True]), ("vsock", [True, 1]), ("template", ["t", {}]),
     ("ttl_s", [1, "1"]), ("restart", ["always", True]), ("wait_for", ["ready", {}]),
     ("memory_restore", ["map", "copy", "ondemand", "fast", 1, True]),

@@ -68,6 +68,9 @@ static void good_create(struct msg_create *b)
 	str_copy(b->cmdline, sizeof(b->cmdline), "console=ttyS0 quiet");
 	b->vcpus = 2;
 	b->memory_mib = 256;
+	b->max_vcpus = 4;
+	b->max_memory_mib = 512;
+	b->balloon_mib = 64;
 	b->flags = MSG_CREATE_INITRAMFS | MSG_CREATE_BALLOON;
 }
 static void good_created(struct msg_created *b)
@@ -101,6 +104,59 @@ static void good_power_button(struct msg_power_button *b)
 static void good_exit_ack(struct msg_exit_ack *b)
 {
 	b->zero = 0;
+}
+static void good_set(struct msg_set *b)
+{
+	b->format = MSG_SET_FORMAT;
+	b->content = MSG_SET_RAM;
+	str_copy(b->key, sizeof(b->key), "acme:base");
+	str_copy(b->parent, sizeof(b->parent), "acme:web");
+	str_copy(b->vmm_version, sizeof(b->vmm_version), "53.0.0");
+	b->created_real_us = 1700000000000000;
+	good_create(&b->spec);
+}
+static void good_snapshot(struct msg_snapshot *b)
+{
+	b->kind = MSG_SNAPSHOT_TEMPLATE;
+	str_copy(b->template, sizeof(b->template), "base");
+}
+static void good_snapshotted(struct msg_snapshotted *b)
+{
+	b->pause_us = 5;
+	good_set(&b->set);
+}
+static void good_progress(struct msg_progress *b)
+{
+	b->done_bytes = 1;
+	b->total_bytes = UINT64_MAX;
+}
+static void good_template(struct msg_template *b)
+{
+	b->hibernated = 1;
+	good_set(&b->set);
+}
+static void good_balloon(struct msg_balloon *b)
+{
+	b->target_mib = 64;
+}
+static void good_resize(struct msg_resize *b)
+{
+	b->vcpus = 2;
+}
+static void good_counters(struct msg_counters *b)
+{
+	b->zero = 0;
+}
+static void good_counters_data(struct msg_counters_data *b)
+{
+	b->memory_actual_bytes = 1u << 28;
+	b->count = 2;
+	str_copy(b->counters[0].device, MSG_COUNTER_NAME_MAX, "_disk0");
+	str_copy(b->counters[0].counter, MSG_COUNTER_NAME_MAX, "read_bytes");
+	b->counters[0].value = 7;
+	str_copy(b->counters[1].device, MSG_COUNTER_NAME_MAX, "_disk0");
+	str_copy(b->counters[1].counter, MSG_COUNTER_NAME_MAX, "read_latency_min");
+	b->counters[1].value = UINT64_MAX;
 }
 static void good_kill(struct msg_kill *b)
 {

@@ -12,7 +12,11 @@ static struct msg_create spec;
 static int setup(void **unused)
 {
 	(void)unused;
-	spec = (struct msg_create){.kernel = "vmlinux", .vcpus = 2, .memory_mib = 256};
+	spec = (struct msg_create){.kernel = "vmlinux",
+				   .vcpus = 2,
+				   .memory_mib = 256,
+				   .max_vcpus = 2,
+				   .max_memory_mib = 256};
 	str_copy(spec.cmdline, sizeof(spec.cmdline), "console=ttyS0");
 	return 0;
 }
@@ -43,16 +47,74 @@ static void test_create_body(void **unused)
 	spec.flags = MSG_CREATE_INITRAMFS | MSG_CREATE_BALLOON;
 	str_copy(spec.initramfs, sizeof(spec.initramfs), "rootfs");
 	spec.cmdline[0] = '\0';
-	spec.vcpus = MSG_VCPUS_MAX;
+	spec.vcpus = spec.max_vcpus = MSG_VCPUS_MAX;
 	expect_body(BODY("254", "268435456", ",\"initramfs\":\"/initramfs\"", BALLOON));
 	/* Sizes beyond 32 bits are exact, and never in the form 4.39e12. */
 	spec.flags = 0;
-	spec.memory_mib = MSG_MEMORY_MIB_MAX;
+	spec.memory_mib = spec.max_memory_mib = MSG_MEMORY_MIB_MAX;
 	expect_body(BODY("254", "4398046511104", "", ""));
-	spec.memory_mib = MSG_MEMORY_MIB_MAX - 1;
+	spec.memory_mib = spec.max_memory_mib = MSG_MEMORY_MIB_MAX - 1;
 	expect_body(BODY("254", "4398045462528", "", ""));
-	spec.memory_mib = 4095;
+	spec.memory_mib = spec.max_memory_mib = 4095;
 	expect_body(BODY("254", "4293918720", "", ""));
+}
+
+/* What it may grow to, and what its balloon holds. */
+static void test_create_body_maxima(void **unused)
+{
+	(void)unused;
+	spec.max_vcpus = 4;
+	spec.max_memory_mib = 256 + 3 * MSG_HOTPLUG_MIB;
+	spec.flags = MSG_CREATE_BALLOON;
+	spec.balloon_mib = 17;
+	spec.cmdline[0] = '\0';
+	expect_body("{\"cpus\":{\"boot_vcpus\":2,\"max_vcpus\":4,\"nested\":false},"
+		    "\"memory\":{\"size\":0,\"hotplug_method\":\"VirtioMem\",\"zones\":[{"
+		    "\"id\":\"ram\",\"size\":268435456,\"file\":\"/mem/ram\",\"shared\":true,"
+		    "\"hotplug_size\":402653184}]},"
+		    "\"payload\":{\"kernel\":\"/kernel\"},"
+		    "\"serial\":{\"mode\":\"Tty\"},\"console\":{\"mode\":\"Off\"},"
+		    "\"rng\":{\"src\":\"/dev/urandom\"},\"pvpanic\":true,"
+		    "\"balloon\":{\"id\":\"balloon0\",\"size\":17825792,\"deflate_on_oom\":true,"
+		    "\"free_page_reporting\":true}}");
+	/* What is plugged is no part of it: it goes with the VMM. */
+	spec.plugged_mib = 64;
+	spec.memory_mib = 128;
+	spec.max_memory_mib = 256;
+	struct err e;
+	char *body CLEANUP_FREE = ch_api_config(&spec, MSG_RESTORE_MAP, &e);
+	assert_non_null(strstr(body,
+			       "\"size\":134217728,\"file\":\"/restore/ram\",\"shared\":false,"
+			       "\"hotplug_size\":134217728}"));
+}
+
+static void expect_sent(int sent, int peer, const char *line, const char *body)
+{
+	char got[512] = "";
+	assert_int_equal(sent, 0);
+	assert_true(recv(peer, got, sizeof(got) - 1, MSG_DONTWAIT) > 0);
+	assert_memory_equal(got, line, strlen(line));
+	assert_string_equal(strstr(got, "\r\n\r\n") + 4, body);
+}
+
+static void test_changes(void **unused)
+{
+	struct http_client c;
+	struct err e;
+	int pair[2];
+	(void)unused;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	http_client_open(&c, pair[0], NULL);
+	expect_sent(ch_api_send_balloon(&c, 0, 1, NULL, &e), pair[1], "PUT /api/v1/vm.resize ",
+		    "{\"desired_balloon\":0}");
+	expect_sent(ch_api_send_balloon(&c, MSG_MEMORY_MIB_MAX, 1, NULL, &e), pair[1],
+		    "PUT /api/v1/vm.resize ", "{\"desired_balloon\":4398046511104}");
+	expect_sent(ch_api_send_vcpus(&c, 254, 1, NULL, &e), pair[1], "PUT /api/v1/vm.resize ",
+		    "{\"desired_vcpus\":254}");
+	expect_sent(ch_api_send_memory(&c, 4097, 1, NULL, &e), pair[1],
+		    "PUT /api/v1/vm.resize-zone ", "{\"id\":\"ram\",\"desired_ram\":4296015872}");
+	http_client_close(&c);
+	close(pair[1]);
 }
 
 /* What a tenant writes cannot leave its string; the longest one fits. */
@@ -100,6 +162,32 @@ static void test_check(void **unused)
 	r = answer_of(500, endless);
 	assert_int_equal(ch_api_check(CH_API_PAUSE, &r, &e), -1);
 	assert_true(strlen(e.text) < 320);
+}
+
+static void test_actual(void **unused)
+{
+	static const char *const bad[] = {"",
+					  "{}",
+					  "[]",
+					  "{\"memory_actual_size\":-1}",
+					  "{\"memory_actual_size\":\"1\"}",
+					  "{\"memory_actual_size\":9007199254740992}",
+					  "{\"memory_actual_size\":1e300}",
+					  "{\"memory_actual_size\":1e999}"};
+	uint64_t bytes;
+	struct err e;
+	(void)unused;
+	struct http_response r = answer_of(200, "{\"memory_actual_size\":9007199254740991}");
+	assert_int_equal(ch_api_read_actual(&r, &bytes, &e), 0);
+	assert_true(bytes == 9007199254740991u);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		r = answer_of(200, bad[i]);
+		if (ch_api_read_actual(&r, &bytes, &e) != -1)
+			fail_msg("%s was taken", bad[i]);
+		assert_says(e.text, "memory_actual_size");
+	}
+	r = answer_of(500, "{\"memory_actual_size\":1}");
+	assert_int_equal(ch_api_read_actual(&r, &bytes, &e), -1);
 }
 
 static void test_version(void **unused)
@@ -166,7 +254,7 @@ static void test_config_as_asked(void **unused)
 	spec.flags = MSG_CREATE_BALLOON;
 	if (check_config("{", "{\"more\":[1,{}],", &e) != 0)
 		fail_msg("%s", e.text);
-	spec.memory_mib = MSG_MEMORY_MIB_MAX - 1;
+	spec.memory_mib = spec.max_memory_mib = MSG_MEMORY_MIB_MAX - 1;
 	assert_int_equal(check_config("{", "{", &e), 0);
 }
 
@@ -178,6 +266,10 @@ static void test_config_differences(void **unused)
 		{"cpus.boot_vcpus", "\"boot_vcpus\":2", "\"boot_vcpus\":3"},
 		{"cpus.boot_vcpus", "\"boot_vcpus\":2", "\"boot_vcpus\":\"2\""},
 		{"cpus.boot_vcpus", "\"cpus\"", "\"cpuz\""},
+		{"cpus.max_vcpus", "\"max_vcpus\":3", "\"max_vcpus\":2"},
+		{"cpus.max_vcpus", ",\"max_vcpus\":3", ""},
+		{"memory.zones.hotplug_size", ",\"hotplug_size\":134217728", ""},
+		{"memory.zones.hotplug_size", "\"VirtioMem\"", "\"Acpi\""},
 		{"cpus.nested", ",\"nested\":false", ""},
 		{"cpus.nested", "\"nested\":false", "\"nested\":true"},
 		{"cpus.nested", "\"nested\":false", "\"nested\":null"},
@@ -198,6 +290,8 @@ static void test_config_differences(void **unused)
 	};
 	(void)unused;
 	spec.flags = MSG_CREATE_BALLOON;
+	spec.max_vcpus = 3;
+	spec.max_memory_mib = 256 + MSG_HOTPLUG_MIB;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct err e = {0};
 		char want[64];
@@ -303,6 +397,11 @@ static void test_calls(void **unused)
 		{CH_API_PAUSE, "vm.pause", "PUT /api/v1/vm.pause "},
 		{CH_API_RESUME, "vm.resume", "PUT /api/v1/vm.resume "},
 		{CH_API_POWER_BUTTON, "vm.power-button", "PUT /api/v1/vm.power-button "},
+		{CH_API_SNAPSHOT, "vm.snapshot", "PUT /api/v1/vm.snapshot "},
+		{CH_API_RESTORE, "vm.restore", "PUT /api/v1/vm.restore "},
+		{CH_API_RESIZE, "vm.resize", "PUT /api/v1/vm.resize "},
+		{CH_API_RESIZE_ZONE, "vm.resize-zone", "PUT /api/v1/vm.resize-zone "},
+		{CH_API_COUNTERS, "vm.counters", "GET /api/v1/vm.counters "},
 		{CH_API_SHUTDOWN, "vm.shutdown", "PUT /api/v1/vm.shutdown "},
 		{CH_API_VMM_SHUTDOWN, "vmm.shutdown", "PUT /api/v1/vmm.shutdown "},
 	};
@@ -330,6 +429,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_create_body, setup),
+		cmocka_unit_test_setup(test_create_body_maxima, setup),
+		cmocka_unit_test_setup(test_changes, setup),
+		cmocka_unit_test_setup(test_actual, setup),
 		cmocka_unit_test_setup(test_create_body_escapes, setup),
 		cmocka_unit_test_setup(test_check, setup),
 		cmocka_unit_test_setup(test_version, setup),

@@ -133,13 +133,31 @@ static void test_create(void **unused)
 	BAD(create, "initramfs", b->flags = MSG_CREATE_BALLOON);
 	BAD(create, "initramfs", b->initramfs[1] = '/');
 	BAD(create, "initramfs", b->flags = 0, b->initramfs[0] = '\0');
-	GOOD(create, b->flags = 0, memset(b->initramfs, 0, NAME_SIZE));
-	GOOD(create, b->vcpus = 1, b->memory_mib = MSG_MEMORY_MIB_MIN);
-	GOOD(create, b->vcpus = MSG_VCPUS_MAX, b->memory_mib = MSG_MEMORY_MIB_MAX);
+	GOOD(create, b->flags = 0, b->balloon_mib = 0, memset(b->initramfs, 0, NAME_SIZE));
+	GOOD(create, b->vcpus = 1, b->memory_mib = MSG_MEMORY_MIB_MIN, b->balloon_mib = 0,
+	     b->max_memory_mib = MSG_MEMORY_MIB_MIN);
+	GOOD(create, b->vcpus = b->max_vcpus = MSG_VCPUS_MAX,
+	     b->memory_mib = b->max_memory_mib = MSG_MEMORY_MIB_MAX);
 	BAD(create, "vcpus", b->vcpus = 0);
 	BAD(create, "vcpus", b->vcpus = MSG_VCPUS_MAX + 1);
 	BAD(create, "memory_mib", b->memory_mib = MSG_MEMORY_MIB_MIN - 1);
 	BAD(create, "memory_mib", b->memory_mib = MSG_MEMORY_MIB_MAX + 1);
+	GOOD(create, b->max_vcpus = b->vcpus);
+	BAD(create, "max_vcpus", b->max_vcpus = b->vcpus - 1);
+	BAD(create, "max_vcpus", b->max_vcpus = MSG_VCPUS_MAX + 1);
+	GOOD(create, b->max_memory_mib = b->memory_mib + MSG_HOTPLUG_MIB);
+	BAD(create, "max_memory_mib", b->max_memory_mib = b->memory_mib + MSG_HOTPLUG_MIB / 2);
+	BAD(create, "max_memory_mib", b->max_memory_mib = b->memory_mib - MSG_HOTPLUG_MIB);
+	BAD(create, "max_memory_mib", b->max_memory_mib = MSG_MEMORY_MIB_MAX + MSG_HOTPLUG_MIB);
+	GOOD(create, b->balloon_mib = b->memory_mib - MSG_BALLOON_LEAVES_MIB);
+	BAD(create, "balloon_mib", b->balloon_mib = b->memory_mib - MSG_BALLOON_LEAVES_MIB + 1);
+	BAD(create, "balloon_mib", b->flags = MSG_CREATE_INITRAMFS);
+	/* What a guest may only become later. */
+	BAD(create, "plugged_mib", b->plugged_mib = MSG_PLUG_MIB);
+	BAD(create, "flags", b->flags |= MSG_CREATE_HOTPLUG);
+	GOOD(status, b->spec.plugged_mib = 256, b->spec.flags |= MSG_CREATE_HOTPLUG);
+	BAD(status, "plugged_mib", b->spec.plugged_mib = 258);
+	BAD(status, "plugged_mib", b->spec.plugged_mib = 1);
 	BAD(create, "flags", b->flags |= MSG_CREATE_FLAGS + 1);
 	BAD(create, "reserved", b->zero = 1);
 	TEXT(created, vmm_version);
@@ -174,6 +192,16 @@ static void test_requests(void **unused)
 	BAD(resume, "reserved", b->zero = 1);
 	BAD(power_button, "reserved", b->zero = 1);
 	BAD(exit_ack, "reserved", b->zero = 1);
+	GOOD(balloon, b->target_mib = 0);
+	GOOD(balloon, b->target_mib = MSG_MEMORY_MIB_MAX - MSG_BALLOON_LEAVES_MIB);
+	BAD(balloon, "target_mib", b->target_mib = MSG_MEMORY_MIB_MAX);
+	BAD(balloon, "reserved", b->zero = 1);
+	GOOD(resize, b->vcpus = 0, b->memory_mib = MSG_MEMORY_MIB_MAX);
+	BAD(resize, "one of both", b->vcpus = 0);
+	BAD(resize, "one of both", b->memory_mib = 32);
+	BAD(resize, "vcpus", b->vcpus = MSG_VCPUS_MAX + 1);
+	BAD(resize, "memory_mib", b->vcpus = 0, b->memory_mib = MSG_MEMORY_MIB_MAX + 1);
+	BAD(counters, "reserved", b->zero = 1);
 	GOOD(kill, b->grace_ms = 0);
 	GOOD(kill, b->grace_ms = MSG_GRACE_MS_MAX);
 	BAD(kill, "grace_ms", b->grace_ms = MSG_GRACE_MS_MAX + 1);
@@ -219,6 +247,53 @@ static void test_told(void **unused)
 	GOOD(log, b->level = LOG_LEVEL_DEBUG);
 	BAD(log, "level", b->level = LOG_LEVEL_ERROR - 1);
 	BAD(log, "level", b->level = LOG_LEVEL_DEBUG + 1);
+}
+
+static void fill_counters(struct msg_counters_data *b)
+{
+	memset(b->counters, 0, sizeof(b->counters));
+	b->count = MSG_COUNTERS_MAX;
+	for (int i = 0; i < MSG_COUNTERS_MAX; i++)
+		b->counters[i] = (struct msg_counter){.device = "d", .counter = "c"};
+}
+
+static void test_counters(void **unused)
+{
+	(void)unused;
+	GOOD(counters, );
+	GOOD(counters_data, );
+	GOOD(counters_data, b->count = 0, memset(b->counters, 0, sizeof(b->counters)));
+	GOOD(counters_data, fill_counters(b));
+	BAD(counters_data, "count", b->count = MSG_COUNTERS_MAX + 1);
+	BAD(counters_data, "device", b->count = 3);
+	BAD(counters_data, "device", b->count = 1);
+	BAD(counters_data, "value", b->counters[2].value = 1);
+	BAD(counters_data, "device", memset(b->counters[0].device, 'x', MSG_COUNTER_NAME_MAX));
+	BAD(counters_data, "counter", b->counters[0].counter[0] = '\n');
+	BAD(counters_data, "reserved", b->zero = 1);
+}
+
+static void test_sets(void **unused)
+{
+	(void)unused;
+	GOOD(snapshot, b->kind = MSG_SNAPSHOT_HIBERNATE, memset(b->template, 0, NAME_SIZE));
+	BAD(snapshot, "kind", b->kind = 0);
+	BAD(snapshot, "kind", b->kind = MSG_SNAPSHOT_KIND_COUNT);
+	BAD(snapshot, "template", b->kind = MSG_SNAPSHOT_HIBERNATE);
+	BAD(snapshot, "template", b->template[0] = '/');
+	BAD(snapshot, "reserved", b->zero = 1);
+	GOOD(progress, b->done_bytes = UINT64_MAX);
+	BAD(progress, "done_bytes", b->total_bytes = 0);
+	GOOD(template, b->set.content = MSG_SET_CONTENTS);
+	BAD(template, "hibernated", b->hibernated = 2);
+	BAD(template, "content", b->set.content = 0);
+	BAD(template, "content", b->set.content = MSG_SET_CONTENTS + 1);
+	BAD(template, "format", b->set.format = MSG_SET_FORMAT + 1);
+	BAD(template, "parent", b->set.parent[0] = '/');
+	BAD(template, "vcpus", b->set.spec.vcpus = 0);
+	BAD(template, "plugged_mib", b->set.spec.plugged_mib = 2);
+	GOOD(snapshotted, );
+	BAD(snapshotted, "flags", b->set.spec.flags |= MSG_CREATE_HOTPLUG);
 }
 
 /* Each reader by itself refuses another type, and any other size than its own. */
@@ -275,18 +350,27 @@ static void test_wire_is_as_it_was(void **unused)
 		SIZE(PAUSE, pause, 13),
 		SIZE(RESUME, resume, 14),
 		SIZE(POWER_BUTTON, power_button, 15),
-		SIZE(KILL, kill, 16),
-		SIZE(CONSOLE_READ, console_read, 17),
-		SIZE(CONSOLE_DATA, console_data, 18),
-		SIZE(CONSOLE_WRITE, console_write, 19),
-		SIZE(EVENT, event, 20),
-		SIZE(EXIT, exit, 21),
-		SIZE(EXIT_ACK, exit_ack, 22),
-		SIZE(LOG, log, 23),
+		SIZE(SNAPSHOT, snapshot, 16),
+		SIZE(SNAPSHOTTED, snapshotted, 17),
+		SIZE(PROGRESS, progress, 18),
+		SIZE(TEMPLATE, template, 19),
+		SIZE(BALLOON, balloon, 20),
+		SIZE(RESIZE, resize, 21),
+		SIZE(COUNTERS, counters, 22),
+		SIZE(COUNTERS_DATA, counters_data, 23),
+		SIZE(KILL, kill, 24),
+		SIZE(CONSOLE_READ, console_read, 25),
+		SIZE(CONSOLE_DATA, console_data, 26),
+		SIZE(CONSOLE_WRITE, console_write, 27),
+		SIZE(EVENT, event, 28),
+		SIZE(EXIT, exit, 29),
+		SIZE(EXIT_ACK, exit_ack, 30),
+		SIZE(LOG, log, 31),
 	};
-	static const size_t sizes[] = {32,  392,	8,	   88, 128, 8, 128, 132,
-				       524, 2304,	2192,	   56, 4,   4, 4,   4,
-				       16,  24 + 32768, 8 + 32768, 8,  416, 4, 520};
+	static const size_t sizes[] = {32,   392,	 8,	    88, 128, 8, 128,  132,
+				       524,  2456,	 2344,	    56, 4,   4, 4,    72,
+				       2744, 16,	 2736,	    8,	8,   4, 4624, 4,
+				       16,   24 + 32768, 8 + 32768, 8,	416, 4, 520};
 	(void)unused;
 	assert_int_equal(MSG_VERSION, 1);
 	assert_int_equal(sizeof(struct msg_header), 16);
@@ -325,6 +409,8 @@ int main(void)
 		cmocka_unit_test(test_requests),
 		cmocka_unit_test(test_console_tails),
 		cmocka_unit_test(test_told),
+		cmocka_unit_test(test_counters),
+		cmocka_unit_test(test_sets),
 		cmocka_unit_test(test_type_and_size),
 		cmocka_unit_test(test_wire_is_as_it_was),
 		cmocka_unit_test(test_words),

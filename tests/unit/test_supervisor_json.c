@@ -12,6 +12,7 @@
 
 #include "json.h"
 #include "spec.h"
+#include "view.h"
 
 static void refuse_text(const char *text, size_t length, const char *part)
 {
@@ -112,6 +113,24 @@ static void test_spec(void **unused)
 	assert_true(s->balloon);
 	assert_string_equal(s->cmdline, "");
 	assert_null(s->labels);
+	assert_int_equal(s->max_vcpus, 1);
+	assert_int_equal(s->max_memory_mib, 256);
+	spec_free(s);
+	/* The order of the fields is no matter. */
+	s = spec_of("{\"max_memory_mib\":384,\"max_vcpus\":5,\"kernel\":\"k\",\"vcpus\":2}", &e);
+	assert_non_null(s);
+	s->balloon_mib = 3;
+	spec_to_msg(s, "alice", &m);
+	spec_free(s);
+	assert_true(msg_write_create(&m, &e) > 0);
+	m.plugged_mib = 64;
+	m.flags |= MSG_CREATE_HOTPLUG;
+	s = spec_from_msg(&m, &e);
+	assert_int_equal(s->max_vcpus, 5);
+	assert_int_equal(s->max_memory_mib, 384);
+	assert_int_equal(s->balloon_mib, 3);
+	assert_int_equal(s->plugged_mib, 64);
+	assert_true(s->hotplug);
 	spec_free(s);
 	s = spec_of(
 		"{\"id\":\"i\",\"kernel\":\"k\",\"initramfs\":\"r\",\"cmdline\":\"a b\","
@@ -134,10 +153,41 @@ static void test_spec(void **unused)
 	spec_free(s);
 }
 
+/* Counters of 64 bits come out to the last digit, and what CH has not counted yet as null. */
+static void test_counters_text(void **unused)
+{
+	static struct msg_counters_data data = {
+		.memory_actual_bytes = (96ull << 20) + 1,
+		.count = 4,
+		.counters = {{"_disk0", "read_bytes", UINT64_MAX - 1},
+			     {"_disk0", "read_latency_min", UINT64_MAX},
+			     {"_net1", "rx_bytes", 9007199254740993u},
+			     {"_net1", "tx_bytes", 0}},
+	};
+	(void)unused;
+	cJSON *o = view_counters(&data);
+	char *text = cJSON_PrintUnformatted(o);
+	assert_string_equal(text, "{\"devices\":{\"_disk0\":{\"read_bytes\":18446744073709551614,"
+				  "\"read_latency_min\":null},\"_net1\":{\"rx_bytes\":"
+				  "9007199254740993,\"tx_bytes\":0}},\"memory_actual_mib\":96}");
+	cJSON_free(text);
+	cJSON_Delete(o);
+	data.count = 0;
+	o = view_counters(&data);
+	text = cJSON_PrintUnformatted(o);
+	assert_string_equal(text, "{\"devices\":{},\"memory_actual_mib\":96}");
+	cJSON_free(text);
+	cJSON_Delete(o);
+}
+
 static void test_spec_faults(void **unused)
 {
 	static const char *const cases[][2] = {
 		{"{}", "kernel: missing"},
+		{"{\"kernel\":\"k\",\"max_vcpus\":255}", "max_vcpus: 255"},
+		{"{\"kernel\":\"k\",\"vcpus\":2,\"max_vcpus\":1}", "must be vcpus (2) to 254"},
+		{"{\"kernel\":\"k\",\"max_memory_mib\":300}", "max_memory_mib: 300"},
+		{"{\"kernel\":\"k\",\"max_memory_mib\":128}", "must be memory_mib (256)"},
 		{"{\"kernel\":5}", "kernel: 5 is not allowed"},
 		{"{\"kernel\":\"a..b\"}", "kernel: \"a..b\""},
 		{"{\"kernel\":\"k\",\"id\":\"\"}", "id: \"\" is not allowed"},
@@ -183,9 +233,10 @@ static void test_ids(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_strict),	    cmocka_unit_test(test_many_members_and_depth),
-		cmocka_unit_test(test_accepted),    cmocka_unit_test(test_spec),
-		cmocka_unit_test(test_spec_faults), cmocka_unit_test(test_ids),
+		cmocka_unit_test(test_strict),	      cmocka_unit_test(test_many_members_and_depth),
+		cmocka_unit_test(test_accepted),      cmocka_unit_test(test_spec),
+		cmocka_unit_test(test_counters_text), cmocka_unit_test(test_spec_faults),
+		cmocka_unit_test(test_ids),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

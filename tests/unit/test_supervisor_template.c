@@ -42,6 +42,8 @@ static struct msg_set make_set(const char *key, uint32_t content)
 	set.spec.flags = MSG_CREATE_INITRAMFS;
 	set.spec.vcpus = 3;
 	set.spec.memory_mib = 64;
+	set.spec.max_vcpus = 4;
+	set.spec.max_memory_mib = 192;
 	return set;
 }
 
@@ -153,6 +155,8 @@ static void test_fields(void **unused)
 	refuse("{\"initramfs\":\"x\",\"template\":\"base\"}", "initramfs:");
 	refuse("{\"cmdline\":\"\",\"template\":\"base\"}", "cmdline:");
 	refuse("{\"template\":\"base\",\"vcpus\":1}", "vcpus: 1");
+	refuse("{\"template\":\"base\",\"max_vcpus\":1}", "max_vcpus: 1");
+	refuse("{\"template\":\"base\",\"max_memory_mib\":16}", "max_memory_mib: 16");
 	refuse("{\"template\":\"base\",\"memory_mib\":64}", "memory_mib: 64");
 	refuse("{\"template\":\"base\",\"balloon\":false}", "balloon: false");
 	refuse("{\"template\":\"base\",\"disks\":[]}", "disks:");
@@ -191,6 +195,8 @@ static int use(uint32_t content, const char *how, uint32_t major, struct err *e)
 		assert_string_equal(m.initramfs, "tools");
 		assert_string_equal(m.cmdline, "quiet");
 		assert_int_equal(m.vcpus, 3);
+		assert_int_equal(m.max_vcpus, 4);
+		assert_int_equal(m.max_memory_mib, 192);
 		assert_int_equal(m.memory_mib, 64);
 		assert_int_equal(m.flags, MSG_CREATE_INITRAMFS);
 		/* And back, as an adopted one's. */
