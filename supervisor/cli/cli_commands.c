@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "cli_devices.h"
 #include "cli_output.h"
 #include "cli_request.h"
 #include "cli_run.h"
@@ -148,6 +149,11 @@ static int command_power_button(const struct cli_options *o)
 	return each(o, "POST", "power-button", SHOW_STATE);
 }
 
+static int command_counters(const struct cli_options *o)
+{
+	return each(o, "GET", "counters", SHOW_ALL);
+}
+
 static int command_destroy(const struct cli_options *o)
 {
 	return each(o, "DELETE", NULL, SHOW_DESTROYED);
@@ -222,6 +228,11 @@ const struct cli_command cli_commands[] = {
 	{"resume", "ID...", 1, INT_MAX, command_resume, "Let a paused guest go on."},
 	{"power-button", "ID...", 1, INT_MAX, command_power_button,
 	 "Press the guest's ACPI power button."},
+	{"balloon", "ID MIB", 2, 2, cli_devices_balloon,
+	 "Say how much memory a guest's balloon is to hold."},
+	{"resize", "ID", 1, 1, cli_devices_resize, "Change a guest's vCPUs or memory."},
+	{"counters", "ID...", 1, INT_MAX, command_counters,
+	 "Show what a guest's devices have counted."},
 	{"snapshot", "ID NAME", 2, 2, cli_template_snapshot,
 	 "Make a template of a sandbox, which goes on."},
 	{"hibernate", "ID...", 1, INT_MAX, cli_template_hibernate,

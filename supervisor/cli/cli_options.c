@@ -59,9 +59,14 @@ static const struct option_spec specs[] = {
 	 "start from this template instead of a kernel"},
 	{"memory-restore", 0, TYPE_TEXT, AT(memory_restore), 0, 0, 0, " create run wake ", "HOW",
 	 "auto (default), map, copy; from a template also ondemand"},
-	{"vcpus", 0, TYPE_NUMBER, AT(vcpus), 0, 1, 254, MAKERS, "N", "virtual CPUs (default 1)"},
-	{"memory", 0, TYPE_MEMORY, AT(memory_mib), 0, 16, 1u << 22, MAKERS, "SIZE",
+	{"vcpus", 0, TYPE_NUMBER, AT(vcpus), 0, 1, 254, " create run resize ", "N",
+	 "virtual CPUs (default 1)"},
+	{"memory", 0, TYPE_MEMORY, AT(memory_mib), 0, 16, 1u << 22, " create run resize ", "SIZE",
 	 "in MiB, or with suffix M or G (default 256)"},
+	{"max-vcpus", 0, TYPE_NUMBER, AT(max_vcpus), 0, 1, 254, MAKERS, "N",
+	 "up to how many resize may go (default: --vcpus)"},
+	{"max-memory", 0, TYPE_MEMORY, AT(max_memory_mib), 0, 16, 1u << 22, MAKERS, "SIZE",
+	 "up to how much resize may go (default: --memory)"},
 	{"label", 0, TYPE_LABEL, AT(labels), 0, 0, 0, " create run ls ", "KEY=VALUE",
 	 "a label to set, or for ls to match (repeatable)"},
 	{"no-balloon", 0, TYPE_FLAG, AT(no_balloon), 0, 0, 0, MAKERS, NULL,
@@ -151,8 +156,8 @@ static int set_memory(uint32_t *out, const struct option_spec *spec, const char 
 			return 0;
 		}
 	}
-	cli_usage_error("--memory: \"%s\" is not a size from %uM to %uG, like 512, 512M or 2G",
-			text, spec->min, spec->max >> 10);
+	cli_usage_error("--%s: \"%s\" is not a size from %uM to %uG, like 512, 512M or 2G",
+			spec->name, text, spec->min, spec->max >> 10);
 	return -1;
 }
 

@@ -28,7 +28,8 @@ struct cli_options {
 	const char *file; /* "-": standard input */
 	const char *id, *kernel, *initramfs, *cmdline;
 	const char *template, *memory_restore; /* the latter also of wake */
-	uint32_t vcpus, memory_mib;	       /* 0: not given */
+	uint32_t vcpus, memory_mib;	       /* 0: not given; also of resize */
+	uint32_t max_vcpus, max_memory_mib;    /* 0: not given */
 	const char *labels[CLI_LABELS_MAX];
 	unsigned label_count;
 	bool no_balloon, no_wait;

@@ -71,6 +71,10 @@ static int make_json(const struct cli_options *o, cJSON *root)
 		ok &= cJSON_AddNumberToObject(root, "vcpus", o->vcpus) != NULL;
 	if (o->memory_mib)
 		ok &= cJSON_AddNumberToObject(root, "memory_mib", o->memory_mib) != NULL;
+	if (o->max_vcpus)
+		ok &= cJSON_AddNumberToObject(root, "max_vcpus", o->max_vcpus) != NULL;
+	if (o->max_memory_mib)
+		ok &= cJSON_AddNumberToObject(root, "max_memory_mib", o->max_memory_mib) != NULL;
 	if (o->no_balloon)
 		ok &= cJSON_AddFalseToObject(root, "balloon") != NULL;
 	cJSON *labels = o->label_count ? cJSON_AddObjectToObject(root, "labels") : NULL;
@@ -86,7 +90,8 @@ int cli_spec_make(const struct cli_options *o, char **body, size_t *length)
 {
 	if (o->file) {
 		if (o->id || o->kernel || o->initramfs || o->cmdline || o->vcpus || o->memory_mib ||
-		    o->label_count || o->no_balloon || o->template || o->memory_restore)
+		    o->label_count || o->no_balloon || o->template || o->memory_restore ||
+		    o->max_vcpus || o->max_memory_mib)
 			return cli_usage_error("--file is sent as it is: put the other options "
 					       "into the file");
 		return cli_spec_read(o->file, SPEC_MAX, body, length);
