@@ -18,11 +18,11 @@ _cloister_list()
 _cloister()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands="create run ls inspect pause resume power-button snapshot hibernate wake
-		templates destroy console logs events info check help version"
+	local commands="create run ls inspect pause resume power-button balloon resize counters
+		snapshot hibernate wake templates destroy console logs events info check help version"
 	local common="--socket --tenant --json --timeout --help"
 	local spec="--file --id --template --memory-restore --kernel --initramfs --cmdline --vcpus
-		--memory --label --no-balloon"
+		--memory --max-vcpus --max-memory --label --no-balloon"
 	local states="creating running paused snapshotting hibernating hibernated waking destroying
 		stopped crashed failed"
 	local command="" at=0 words="" i
@@ -61,7 +61,7 @@ _cloister()
 		return
 		;;
 	-t | --tenant | --timeout | --id | --kernel | --initramfs | --cmdline | --vcpus | --memory | \
-		--label | --grace | --tail | --send | --since)
+		--max-vcpus | --max-memory | --label | --grace | --tail | --send | --since)
 		return
 		;;
 	esac
@@ -71,9 +71,10 @@ _cloister()
 	create) words="$spec --no-wait $common" ;;
 	run) words="$spec --interactive --keep --grace --raw $common" ;;
 	ls) words="--state --label $common" ;;
-	inspect | pause | resume | power-button | hibernate | snapshot | templates)
+	inspect | pause | resume | power-button | balloon | counters | hibernate | snapshot | templates)
 		words="$common"
 		;;
+	resize) words="--vcpus --memory $common" ;;
 	wake) words="--memory-restore $common" ;;
 	destroy) words="--grace $common" ;;
 	console | logs) words="--follow --tail --send --raw $common" ;;
@@ -82,11 +83,12 @@ _cloister()
 	*) words=$common ;;
 	esac
 	case $command in
-	inspect | pause | resume | power-button | hibernate | wake | destroy | console | logs)
+	inspect | pause | resume | power-button | resize | counters | hibernate | wake | destroy | \
+		console | logs)
 		[[ $cur == -* ]] || words=$(_cloister_list ls)
 		;;
-	snapshot)
-		# Its second argument is a name that there is not yet.
+	balloon | snapshot)
+		# snapshot's second argument is a name that there is not yet, balloon's a number.
 		if [[ $cur != -* ]]; then
 			words=""
 			((COMP_CWORD == at + 1)) && words=$(_cloister_list ls)
