@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PAGE	   4096u
@@ -69,18 +70,36 @@ static int store(struct ramcopy *c, size_t len, struct err *e)
 	return 0;
 }
 
-/* Moves to the next data; false at the end. */
-static bool skip_hole(struct ramcopy *c, uint64_t *data_end)
+static int too_short(uint64_t has, uint64_t want, struct err *e)
+{
+	return err_set(e, ERR_INTERNAL, 0, "the guest's memory ends at %llu of %llu bytes",
+		       (unsigned long long)has, (unsigned long long)want);
+}
+
+/* No more data: a hole up to the end, unless the file is shorter than it should be. */
+static int at_last_hole(struct ramcopy *c, struct err *e)
+{
+	struct stat st;
+	if (fstat(c->from, &st) < 0)
+		return err_errno(e, errno, "stat the guest's memory");
+	if ((uint64_t)st.st_size < c->size)
+		return too_short((uint64_t)st.st_size, c->size, e);
+	c->at = c->size;
+	return 0;
+}
+
+/* Moves to the next data. 1: there is some, up to data_end; 0: none is left; -1: failed. */
+static int skip_hole(struct ramcopy *c, uint64_t *data_end, struct err *e)
 {
 	off_t data = lseek(c->from, (off_t)c->at, SEEK_DATA);
-	if (data < 0 && errno == ENXIO) {
-		c->at = c->size;
-		return false;
-	}
+	if (data < 0 && errno == ENXIO)
+		return at_last_hole(c, e);
 	/* A file system that knows no holes: all is data. */
 	uint64_t start = data < 0 ? c->at : (uint64_t)data;
 	off_t hole = lseek(c->from, (off_t)start, SEEK_HOLE);
-	c->at = start / PAGE * PAGE < c->at ? c->at : start / PAGE * PAGE;
+	uint64_t page = start / PAGE * PAGE;
+	if (page > c->at)
+		c->at = page < c->size ? page : c->size;
 	*data_end = hole < 0 || (uint64_t)hole > c->size ? c->size : (uint64_t)hole;
 	return c->at < c->size;
 }
@@ -90,8 +109,9 @@ int ramcopy_step(struct ramcopy *c, struct err *e)
 	size_t done = 0;
 	uint64_t end = 0;
 	while (done < STEP_BYTES && c->at < c->size) {
-		if (c->at >= end && !skip_hole(c, &end))
-			break;
+		int more = c->at < end ? 1 : skip_hole(c, &end, e);
+		if (more <= 0)
+			return more;
 		size_t want = end - c->at < BUFFER ? (size_t)(end - c->at) : BUFFER;
 		ssize_t n = pread(c->from, buffer, want, (off_t)c->at);
 		if (n < 0 && errno == EINTR)
@@ -99,9 +119,7 @@ int ramcopy_step(struct ramcopy *c, struct err *e)
 		if (n < 0)
 			return err_errno(e, errno, "read the guest's memory");
 		if (n == 0)
-			return err_set(e, ERR_INTERNAL, 0,
-				       "the guest's memory ends at %llu of %llu bytes",
-				       (unsigned long long)c->at, (unsigned long long)c->size);
+			return too_short(c->at, c->size, e);
 		if (store(c, (size_t)n, e) < 0)
 			return -1;
 		c->at += (uint64_t)n;
