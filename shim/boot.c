@@ -337,6 +337,10 @@ static int open_set(struct shim *s, struct jail_guest *guest, struct err *e)
 	CLEANUP_FD int own = -1;
 	if (s->spec.source == MSG_SOURCE_BOOT)
 		return 0;
+	/* Clean pages that clones share are a side channel: only within one tenant. */
+	if (!wake && strncmp(key, s->key, strcspn(s->key, ":") + 1) != 0)
+		return err_set(e, ERR_INVALID, 0, "template %s is not of the sandbox's tenant",
+			       key);
 	snprintf(what, sizeof(what), "%s %s", wake ? "the set of sandbox" : "template", key);
 	if (wake) {
 		own = file_open_beneath(s->jail.sandboxes_fd, key, O_RDONLY | O_DIRECTORY, 0, what,
