@@ -16,7 +16,7 @@ import wire
 from harness import alive, wait_for
 
 pytestmark = pytest.mark.standin
-VERSION, STATE = 11, 3  # enum err_kind
+INVALID, VERSION, STATE = 1, 11, 3  # enum err_kind
 # Of these each reason has one.
 SAYS = ("record of", "record says", "record with", "record without", "record before", "record too",
         "record numbered", "out of turn", "unknown type")
@@ -84,6 +84,12 @@ def refused_records():
         ("grace too long", True, record("KILL", u32(3600001))),
         ("tail is no boolean", True, record("CONSOLE_READ", body("CONSOLE_READ", at_8=u32(2)))),
         ("wait is no boolean", True, record("CONSOLE_READ", body("CONSOLE_READ", at_12=u32(2)))),
+        ("balloon larger than any guest", True, record("BALLOON", struct.pack("<II", 2**22, 0))),
+        ("balloon with a reserved field", True, record("BALLOON", struct.pack("<II", 4, 1))),
+        ("resize of nothing", True, record("RESIZE", bytes(8))),
+        ("resize of both", True, record("RESIZE", struct.pack("<II", 1, 32))),
+        ("too many vCPUs", True, record("RESIZE", struct.pack("<II", 255, 0))),
+        ("counters with a reserved field", True, record("COUNTERS", u32(1))),
         ("no input", True, record("CONSOLE_WRITE", struct.pack("<II", 0, 0))),
         ("less input than said", True, record("CONSOLE_WRITE", struct.pack("<II", 0, 2) + b"x")),
         ("more input than said", True, record("CONSOLE_WRITE", struct.pack("<II", 0, 1) + b"xy")),
@@ -145,6 +151,26 @@ def test_another_version_is_answered_as_such(orphan):
                 # The text's field is padded: nothing of the shim's memory is in it.
                 assert answer[8:].rstrip(b"\0").count(b"\0") == 0
                 assert link.is_closed()
+
+
+def test_devices_within_what_was_created(orphan):
+    """The shim's own limits, whatever a supervisor asks for: 32 MiB, one vCPU, no maxima beyond."""
+    host, _ = orphan
+
+    def refused(name, kind, *numbers):
+        answer = link.ask(name, struct.pack("<II", *numbers), 7)
+        assert answer[:2] == ("ERROR", 7) and wire.error(answer[2])[0] == kind, answer
+    with wire.Link(host, "admin:one") as link:
+        link.hello()
+        assert link.ask("BALLOON", struct.pack("<II", 16, 0), 7)[:2] == ("DONE", 7)
+        refused("BALLOON", INVALID, 17, 0)
+        refused("RESIZE", INVALID, 2, 0)
+        refused("RESIZE", STATE, 0, 32)
+        refused("RESIZE", STATE, 0, 64)
+        assert link.ask("RESIZE", struct.pack("<II", 1, 0), 7)[:2] == ("DONE", 7)
+        kind, number, data = link.ask("COUNTERS", bytes(4), 8)
+        assert (kind, number, len(data)) == ("COUNTERS_DATA", 8, 16 + 64 * 72)
+        assert struct.unpack_from("<QII", data) == (32 << 20, 0, 0)
 
 
 def test_requests_that_are_not_possible_now_are_answered(orphan):

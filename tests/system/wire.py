@@ -10,19 +10,23 @@ import harness
 
 VERSION = 1
 TYPES = ["NONE", "HELLO", "ERROR", "DONE", "HOST", "START", "STARTED", "END", "REMOVE", "GONE",
-         "STATUS", "CREATE", "CREATED", "PAUSE", "RESUME", "POWER_BUTTON", "KILL", "CONSOLE_READ",
-         "CONSOLE_DATA", "CONSOLE_WRITE", "EVENT", "EXIT", "EXIT_ACK", "LOG"]
+         "STATUS", "CREATE", "CREATED", "PAUSE", "RESUME", "POWER_BUTTON", "SNAPSHOT", "SNAPSHOTTED",
+         "PROGRESS", "TEMPLATE", "BALLOON", "RESIZE", "COUNTERS", "COUNTERS_DATA", "KILL",
+         "CONSOLE_READ", "CONSOLE_DATA", "CONSOLE_WRITE", "EVENT", "EXIT", "EXIT_ACK", "LOG"]
 HEADER = struct.Struct("<HHIII")  # version, type, length, id, zero
-PHASES = ["new", "setup", "starting", "running", "pausing", "paused", "resuming", "ending", "ended"]
+PHASES = ["new", "setup", "starting", "running", "pausing", "paused", "resuming", "ending", "ended",
+          "snapshotting"]
 
 # Right bodies for each request that a shim takes; CREATE is one that is out of turn.
 BODIES = {
     "HELLO": b"test".ljust(32, b"\0"),
     "PAUSE": bytes(4), "RESUME": bytes(4), "POWER_BUTTON": bytes(4), "EXIT_ACK": bytes(4),
+    "BALLOON": struct.pack("<II", 4, 0), "RESIZE": struct.pack("<II", 1, 0), "COUNTERS": bytes(4),
     "KILL": struct.pack("<I", 0),
     "CONSOLE_READ": struct.pack("<QII", 0, 0, 0),
     "CONSOLE_WRITE": struct.pack("<II", 0, 1) + b"\n",
-    "CREATE": b"tiny".ljust(64, b"\0") + bytes(64) + bytes(2048) + struct.pack("<IIII", 1, 32, 1, 0),
+    "CREATE": b"tiny".ljust(64, b"\0") + bytes(64) + bytes(2048) + struct.pack(
+        "<10I", 1, 32, 1, 0, 0, 1, 32, 0, 0, 0) + bytes(128),
 }
 
 
