@@ -89,8 +89,8 @@ static struct msg_set new_set(const char *key)
 	str_copy(set.parent, sizeof(set.parent), "alice:src");
 	str_copy(set.vmm_version, sizeof(set.vmm_version), "53.0.0");
 	str_copy(set.spec.kernel, sizeof(set.spec.kernel), "tiny");
-	set.spec.vcpus = 1;
-	set.spec.memory_mib = (uint32_t)(BYTES >> 20);
+	set.spec.vcpus = set.spec.max_vcpus = 1;
+	set.spec.memory_mib = set.spec.max_memory_mib = (uint32_t)(BYTES >> 20);
 	return set;
 }
 
