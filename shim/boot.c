@@ -250,7 +250,7 @@ static int open_cgroup(struct shim *s, struct err *e)
 		file_open_beneath(mount, path, O_PATH | O_DIRECTORY, 0, "cgroup", e);
 	if (parent < 0)
 		return -1;
-	struct cgroup_limits limits = cgroup_limits_for(s->spec.vcpus, s->spec.memory_mib);
+	struct cgroup_limits limits = cgroup_limits_for(s->spec.max_vcpus, s->spec.max_memory_mib);
 	s->cgroup_fd = cgroup_create(parent, s->key, &limits, p->require_limits != 0, e);
 	return s->cgroup_fd < 0 ? -1 : 0;
 }
@@ -309,8 +309,8 @@ static int start_vmm(struct shim *s, const struct confine_ns *host, struct vmm_e
 		.cgroup_fd = s->cgroup_fd,
 		.proc_fd = s->jail.proc_fd,
 		.host = host,
-		.memory_bytes = (uint64_t)s->spec.memory_mib << 20,
-		.vcpus = s->spec.vcpus,
+		.memory_bytes = (uint64_t)s->spec.max_memory_mib << 20,
+		.vcpus = s->spec.max_vcpus,
 		.deadline_us = create_deadline(s),
 	};
 	if (launch_vmm(&launch, &s->vmm, e) < 0)

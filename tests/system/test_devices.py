@@ -275,3 +275,17 @@ def test_client(host):
     assert cloister("resize", "one").returncode == 2
     assert cloister("balloon", "one", "200").returncode == 1
     assert cloister("counters", "nobody").returncode == 4
+
+
+def test_limits_follow_the_maxima(host):
+    """A guest may grow to far more than it started with: no limit of the VMM's is in the way."""
+    box = host.create(id="one", cmdline="tick=0", memory_mib=64, max_memory_mib=16448, max_vcpus=8)
+    with open(f"/proc/{box['vmm']['pid']}/limits") as f:
+        limits = {line[:25].strip(): line[26:].split()[0] for line in f}
+    assert int(limits["Max file size"]) == 16448 << 20
+    assert int(limits["Max address space"]) > 16448 << 20
+    assert int(limits["Max processes"]) == 8 + 64
+    if harness.CGROUP_MOUNT and os.path.exists(host.cgroup_path("admin:one/memory.max")):
+        with open(host.cgroup_path("admin:one/memory.max")) as f:
+            assert int(f.read()) > 16448 << 20
+    resize(host, "one", vcpus=8, memory_mib=16448)
