@@ -34,6 +34,8 @@ static int setup(void **unused)
 	dir = unit_make_dir(path);
 	mkdirat(dir, "shims", 0700);
 	mkdirat(dir, "new", 0700);
+	mkdirat(dir, "templates", 0700);
+	mkdirat(dir, "sandboxes", 0700);
 	mkdirat(dir, "cgroup", 0700);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -1;
@@ -45,6 +47,8 @@ static int setup(void **unused)
 		.epoll_fd = epoll_create1(EPOLL_CLOEXEC),
 		.shims_fd = openat(dir, "shims", O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.fresh_fd = openat(dir, "new", O_PATH | O_DIRECTORY | O_CLOEXEC),
+		.templates_fd = openat(dir, "templates", O_PATH | O_DIRECTORY | O_CLOEXEC),
+		.sandboxes_fd = openat(dir, "sandboxes", O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.cgroup_fd = openat(dir, "cgroup", O_PATH | O_DIRECTORY | O_CLOEXEC),
 	};
 	return 0;
@@ -58,6 +62,8 @@ static int teardown(void **unused)
 	fd_close(&t.epoll_fd);
 	fd_close(&t.shims_fd);
 	fd_close(&t.fresh_fd);
+	fd_close(&t.templates_fd);
+	fd_close(&t.sandboxes_fd);
 	fd_close(&t.cgroup_fd);
 	fd_close(&dir);
 	unit_remove_dir(path);
