@@ -237,6 +237,20 @@ static bool is_string(const cJSON *item, const char *want)
 	return value && strcmp(value, want) == 0;
 }
 
+/* What nobody asked for and a VMM of its own accord must not have. */
+static const char *unasked(const cJSON *config)
+{
+	static const char *const keys[] = {"disks", "net",     "fs",	  "generic-vhost-user",
+					   "pmem",  "vsock",   "devices", "user_devices",
+					   "vdpa",  "sgx_epc", "tpm",	  "ivshmem"};
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		const cJSON *item = member(config, keys[i]);
+		if (item && !cJSON_IsNull(item) && !(cJSON_IsArray(item) && !item->child))
+			return keys[i];
+	}
+	return NULL;
+}
+
 /* The key whose value is not as asked, or NULL. */
 static const char *config_difference(const cJSON *config, const struct msg_create *spec)
 {
@@ -251,7 +265,7 @@ static const char *config_difference(const cJSON *config, const struct msg_creat
 		return "cpus.nested";
 	if (!is_string(member(zone, "id"), "ram") || !cJSON_IsTrue(member(zone, "shared")) ||
 	    !is_number(member(zone, "size"), (uint64_t)spec->memory_mib << 20) ||
-	    !is_string(member(zone, "file"), JAIL_RAM_PATH))
+	    !is_string(member(zone, "file"), JAIL_RAM_PATH) || zone->next)
 		return "memory.zones";
 	if (hotplug_bytes(spec) &&
 	    (!is_number(member(zone, "hotplug_size"), hotplug_bytes(spec)) ||
@@ -261,11 +275,13 @@ static const char *config_difference(const cJSON *config, const struct msg_creat
 		return "payload.kernel";
 	if (!is_string(member(member(config, "serial"), "mode"), "Tty"))
 		return "serial.mode";
+	if (!is_string(member(member(config, "console"), "mode"), "Off"))
+		return "console.mode";
 	if (!cJSON_IsTrue(member(config, "pvpanic")))
 		return "pvpanic";
 	if ((spec->flags & MSG_CREATE_BALLOON) != 0 && !cJSON_IsObject(member(config, "balloon")))
 		return "balloon";
-	return NULL;
+	return unasked(config);
 }
 
 int ch_api_check_config(const struct http_response *answer, const struct msg_create *spec,
