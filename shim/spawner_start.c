@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "spawner_start.h"
 
+#include "cgroup.h"
 #include "file.h"
 #include "log.h"
 #include "serve.h"
@@ -171,6 +172,12 @@ int spawner_start_shim(struct spawner_start *s, struct leash_table *t, const cha
 	if (t->count >= s->policy->max_sandboxes)
 		return err_set(e, ERR_QUOTA, 0, "%u shims of [limits] max_sandboxes = %u", t->count,
 			       s->policy->max_sandboxes);
+	/*
+	 * That of a shim that ended unseen, whose VMM was not quite gone yet when we cleared up at
+	 * our start. One in use stays, and the shim will say so.
+	 */
+	if (t->cgroup_fd >= 0 && cgroup_remove(t->cgroup_fd, key, e) < 0)
+		return -1;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return err_errno(e, errno, "make a link for shim %s", key);
 	CLEANUP_FD int ours = pair[0];

@@ -319,6 +319,13 @@ uid_count = 512
     def cgroup_path(self, key=""):
         return os.path.join(CGROUP_MOUNT, self.cgroup, self.instance(), key)
 
+    def cgroup_is_used(self, key):
+        """A process that is dead may still have threads that are on their way out."""
+        with contextlib.suppress(OSError), \
+                open(os.path.join(self.cgroup_path(key), "cgroup.events")) as f:
+            return "populated 1" in f.read()
+        return False
+
     def uses_our_uids(self, pid):
         with contextlib.suppress(OSError, StopIteration):
             with open(f"/proc/{pid}/status") as f:

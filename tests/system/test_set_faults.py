@@ -113,7 +113,8 @@ def test_older_set_wakes_after_a_failed_hibernate(make_host, preload_config):
         for pid in shims:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not any(alive(p) for p in shims) and not host.vmm_pids(), 10, "their end")
+        wait_for(lambda: not any(alive(p) for p in shims), 10, "the shims' end")
+        wait_for(lambda: not host.cgroup_is_used("admin:src"), 10, "the VMM's end")
         host.start()
         host.wait_state("src", "hibernated")
         host.act("src", "wake")

@@ -304,7 +304,7 @@ static void test_no_space(void **state)
 	assert_int_equal(sets_begin_template(&s, fd, KEY, &e), 0);
 	int written = 0, last = 0;
 	for (; written < 8 && last == 0; written++) {
-		char name[8];
+		char name[16];
 		snprintf(name, sizeof(name), "f%d", written);
 		last = sets_write(&s, name, big, sizeof(big), NULL, &e);
 	}
