@@ -37,8 +37,6 @@ static int setup(void **unused)
 	mkdirat(dir, "templates", 0700);
 	mkdirat(dir, "sandboxes", 0700);
 	mkdirat(dir, "cgroup", 0700);
-	mkdirat(dir, "templates", 0700);
-	mkdirat(dir, "sandboxes", 0700);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -1;
 	chan_open(&link_chan, pair[0], 65536);
@@ -52,8 +50,6 @@ static int setup(void **unused)
 		.templates_fd = openat(dir, "templates", O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.sandboxes_fd = openat(dir, "sandboxes", O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.cgroup_fd = openat(dir, "cgroup", O_PATH | O_DIRECTORY | O_CLOEXEC),
-		.templates_fd = openat(dir, "templates", O_PATH | O_DIRECTORY | O_CLOEXEC),
-		.sandboxes_fd = openat(dir, "sandboxes", O_PATH | O_DIRECTORY | O_CLOEXEC),
 	};
 	return 0;
 }
@@ -69,8 +65,6 @@ static int teardown(void **unused)
 	fd_close(&t.templates_fd);
 	fd_close(&t.sandboxes_fd);
 	fd_close(&t.cgroup_fd);
-	fd_close(&t.templates_fd);
-	fd_close(&t.sandboxes_fd);
 	fd_close(&dir);
 	unit_remove_dir(path);
 	return unit_open_fds() == open_before && t.count == 0 && !t.first ? 0 : -1;
