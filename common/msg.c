@@ -361,7 +361,9 @@ static const char *check_create(const struct msg_create *b)
 static const char *check_set(const struct msg_set *b)
 {
 	REQUIRE(b->format == MSG_SET_FORMAT, "format");
-	REQUIRE(b->content != 0 && (b->content & ~(uint32_t)MSG_SET_CONTENTS) == 0, "content");
+	REQUIRE((b->content & ~(uint32_t)MSG_SET_CONTENTS) == 0, "content");
+	REQUIRE(b->content & (MSG_SET_RAM | MSG_SET_RANGES), "content");
+	REQUIRE(!(b->content & MSG_SET_CONFIG) || !(b->content & MSG_SET_RAM), "content");
 	REQUIRE(key_field(b->key), "key");
 	REQUIRE(key_field(b->parent), "parent");
 	REQUIRE(TEXT(b->vmm_version), "vmm_version");

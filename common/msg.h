@@ -228,7 +228,12 @@ struct msg_create {
 enum msg_set_content {
 	MSG_SET_RAM = 1 << 0,	 /* ram: our sparse copy of the guest's memory file */
 	MSG_SET_RANGES = 1 << 1, /* memory-ranges: written by CH */
-	MSG_SET_CONTENTS = (1 << 2) - 1
+	/*
+	 * Made by a plain CH: its config.json goes with its state.json, whose zone and device ids
+	 * are not ours, and the memory of a guest restored from it is CH's own.
+	 */
+	MSG_SET_CONFIG = 1 << 2,
+	MSG_SET_CONTENTS = (1 << 3) - 1
 };
 
 #define MSG_DIGEST_SIZE 32 /* SHA-256 */

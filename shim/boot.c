@@ -366,7 +366,7 @@ static int open_set(struct shim *s, struct jail_guest *guest, struct err *e)
 	s->spec.source = asked.source;
 	s->spec.restore = asked.restore;
 	memcpy(s->spec.template, asked.template, sizeof(s->spec.template));
-	guest->content = set.content;
+	guest->content = s->set_content = set.content;
 	str_copy(s->set_version, sizeof(s->set_version), set.vmm_version);
 	return 0;
 }

@@ -144,14 +144,19 @@ static int add_images(int root_fd, const struct policy *policy, const struct msg
 			 e);
 }
 
+bool jail_memory_is_private(const struct jail_guest *guest)
+{
+	return guest->restore == MSG_RESTORE_MAP || (guest->content & MSG_SET_CONFIG);
+}
+
 /*
- * Where CH writes a snapshot: root's until the shim lends it for the time of vm.snapshot. A map
- * clone's memory is private to CH, which then writes it there itself: that takes a disk.
+ * Where CH writes a snapshot: root's until the shim lends it for the time of vm.snapshot. Memory
+ * that is private to CH it then writes there itself: that takes a disk.
  */
 static int add_snapshot_dir(int root_fd, const struct jail_guest *guest, struct jail *jail,
 			    struct err *e)
 {
-	if (guest->restore == MSG_RESTORE_MAP) {
+	if (jail_memory_is_private(guest)) {
 		CLEANUP_FD int own = file_make_dir(jail->sandboxes_fd, guest->key, 0, 0, 0755, e);
 		CLEANUP_FD int scratch =
 			own < 0 ? -1 : file_make_dir(own, SETS_SCRATCH, 0, 0, 0700, e);

@@ -11,6 +11,7 @@
 #include "msg.h"
 #include "policy.h"
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* How the VMM finds its things, the same in every sandbox. */
@@ -48,6 +49,10 @@ struct jail_guest {
 	uint32_t content;    /* of the set: enum msg_set_content */
 	int64_t deadline_us; /* for filling the guest's memory */
 };
+
+/* Whether the guest's memory is CH's own, not a file of the jail: a map clone's, a plain CH's set.
+ */
+bool jail_memory_is_private(const struct jail_guest *guest);
 
 /* New mount and net namespaces for the calling process: first of all. */
 int jail_unshare(struct err *e);

@@ -88,7 +88,9 @@ static int add_set(int root_fd, const struct jail_guest *guest, struct err *e)
 	CLEANUP_FD int dir = mnt_tmpfs(RESTORE_BYTES, RESTORE_INODES, 0755, MNT_DATA_RW, e);
 	if (dir < 0 || mnt_attach(dir, root_fd, "restore", e) < 0)
 		return -1;
-	if (write_config(dir, guest, e) < 0 || bind_file(dir, guest, SETS_STATE, e) < 0)
+	int config = guest->content & MSG_SET_CONFIG ? bind_file(dir, guest, SETS_CONFIG, e)
+						     : write_config(dir, guest, e);
+	if (config < 0 || bind_file(dir, guest, SETS_STATE, e) < 0)
 		return -1;
 	if (guest->restore == MSG_RESTORE_MAP && bind_file(dir, guest, SETS_RAM, e) < 0)
 		return -1;
@@ -101,8 +103,7 @@ static int add_set(int root_fd, const struct jail_guest *guest, struct err *e)
 int jail_restore_add(int root_fd, const struct jail_guest *guest, uid_t uid, struct jail *jail,
 		     struct err *e)
 {
-	if (guest->restore != MSG_RESTORE_MAP &&
-	    add_memory(root_fd, guest, uid, &jail->ram_fd, e) < 0)
+	if (!jail_memory_is_private(guest) && add_memory(root_fd, guest, uid, &jail->ram_fd, e) < 0)
 		return -1;
 	return guest->restore == MSG_RESTORE_NONE ? 0 : add_set(root_fd, guest, e);
 }

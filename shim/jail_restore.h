@@ -6,8 +6,8 @@
 #include "jail.h"
 
 /*
- * Mounts /mem with the guest's own ram file (not for MSG_RESTORE_MAP), filled from the set for
- * MSG_RESTORE_COPY of a set that carries ram, and /restore with what vm.restore reads: our
+ * Mounts /mem with the guest's own ram file (not where it is private to CH), filled from the set
+ * for MSG_RESTORE_COPY of a set that carries ram, and /restore with what vm.restore reads: our
  * config.json for that mode, and the set's state.json and memory, read-only. Fills jail->ram_fd.
  */
 int jail_restore_add(int root_fd, const struct jail_guest *guest, uid_t uid, struct jail *jail,

@@ -25,7 +25,8 @@
 #define SETS_SCRATCH	"scratch"
 
 /* CH's state.json is 30 to 60 KB; more than this is no such file. */
-#define SETS_STATE_MAX (4u << 20)
+#define SETS_STATE_MAX	(4u << 20)
+#define SETS_CONFIG_MAX 16384
 
 /* Where a set is being made. */
 struct sets_staging {

@@ -101,6 +101,7 @@ struct shim {
 	/* the sandbox */
 	struct msg_create spec;
 	struct msg_created created;
+	uint32_t set_content;		 /* of the set that it was restored from */
 	char set_version[MSG_BUILD_MAX]; /* of the VMM that wrote the set that is restored */
 	struct jail jail;
 	struct launch_vmm vmm;

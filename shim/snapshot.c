@@ -286,10 +286,26 @@ static int take_state(struct shim *s, struct err *e)
 	return sets_write(&n->staging, SETS_STATE, text, bytes, n->result.set.state_digest, e);
 }
 
+/* A plain CH's, as it was imported: root's, on a mount that the VMM could never write. */
+static int pass_config_on(struct shim *s, struct err *e)
+{
+	struct shim_snapshot *n = &s->snapshot;
+	char text[SETS_CONFIG_MAX];
+	CLEANUP_FD int restore = file_open_dir(JAIL_RESTORE_PATH, e);
+	ssize_t len =
+		restore < 0 ? -1 : file_read_text(restore, SETS_CONFIG, text, sizeof(text), e);
+	if (len < 0)
+		return -1;
+	return sets_write(&n->staging, SETS_CONFIG, text, (size_t)len, n->result.set.config_digest,
+			  e);
+}
+
 /* Not CH's: the guest ran, and what it made of CH could be in there. */
 static int write_config(struct shim *s, struct err *e)
 {
 	struct shim_snapshot *n = &s->snapshot;
+	if (s->set_content & MSG_SET_CONFIG)
+		return pass_config_on(s, e);
 	char *config CLEANUP_FREE = ch_api_config(&n->result.set.spec, MSG_RESTORE_NONE, e);
 	if (!config)
 		return -1;
@@ -312,7 +328,8 @@ static int start_copy(struct shim *s, struct err *e)
 		return err_set(e, ERR_VMM, 0,
 			       "the VMM wrote %llu bytes of memory, the guest has %llu",
 			       (unsigned long long)bytes, (unsigned long long)want);
-	n->result.set.content = own ? MSG_SET_RAM : MSG_SET_RANGES;
+	n->result.set.content =
+		(own ? MSG_SET_RAM : MSG_SET_RANGES) | (s->set_content & MSG_SET_CONFIG);
 	n->to_fd = sets_new_file(&n->staging, own ? SETS_RAM : SETS_RANGES, e);
 	if (n->to_fd < 0)
 		return -1;

@@ -70,6 +70,7 @@ static const struct route {
 	{EVHTTP_REQ_POST, "/v1/sandboxes/*/wake", ",tenant,", control_template_wake},
 	{EVHTTP_REQ_GET, "/v1/templates", ",tenant,", control_template_list},
 	{EVHTTP_REQ_GET, "/v1/templates/*", ",tenant,", control_template_get},
+	{EVHTTP_REQ_POST, "/v1/templates/rescan", ",", control_template_rescan},
 	{EVHTTP_REQ_DELETE, "/v1/templates/*", ",tenant,", control_template_remove},
 	{EVHTTP_REQ_GET, "/v1/sandboxes/*/console", ",tail,follow,since,tenant,",
 	 control_sandbox_console},

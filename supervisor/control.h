@@ -41,7 +41,8 @@ control_fn control_sandbox_info, control_sandbox_create, control_sandbox_list, c
 	control_sandbox_destroy, control_sandbox_console, control_sandbox_input,
 	control_devices_balloon, control_devices_resize, control_devices_counters,
 	control_template_snapshot, control_template_hibernate, control_template_wake,
-	control_template_list, control_template_get, control_template_remove, control_stream_events;
+	control_template_list, control_template_get, control_template_remove,
+	control_template_rescan, control_stream_events;
 
 /* The sandbox that the route names, or NULL after answering 404. */
 struct sandbox *control_request_sandbox(struct control_request *r);

@@ -112,6 +112,19 @@ void control_template_get(struct control_request *r)
 		reply_json(r->req, 200, view_template(t));
 }
 
+/* After an import: the spawner lists what lies on disk again; what is known stays as it is. */
+void control_template_rescan(struct control_request *r)
+{
+	struct err e;
+	if (!r->peer.admin) {
+		err_set(&e, ERR_INVALID, 0, "only an admin may ask for this");
+		reply_error(r->req, 403, &e, NULL);
+		return;
+	}
+	spawner_list_templates(r->d->spawner);
+	reply_json(r->req, 202, cJSON_CreateObject());
+}
+
 struct removal {
 	struct daemon *d;
 	struct template *t;

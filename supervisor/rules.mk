@@ -7,8 +7,9 @@ SUPERVISOR_LIBS    := -levent_core -levent_extra -lcjson -lcap-ng -linih
 PROGRAMS += $(B)/cloisterd
 
 $(B)/libsupervisor.a: $(SUPERVISOR_OBJECTS)
-	rm -f $@
-	$(AR) rcs $@ $^
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
 
 $(B)/cloisterd: $(B)/supervisor/main.o $(B)/libsupervisor.a $(B)/libcommon.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(SUPERVISOR_LIBS)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(SUPERVISOR_LIBS)

@@ -89,6 +89,10 @@ static const struct option_spec specs[] = {
 	 "send this to the guest, byte for byte (-: standard input)"},
 	{"raw", 0, TYPE_FLAG, AT(raw), 0, 0, 0, " console logs run ", NULL,
 	 "let control bytes through to a terminal"},
+	{"config", 0, TYPE_TEXT, AT(config), 0, 0, 0, " templates ", "FILE",
+	 "import: cloisterd's configuration (default /etc/cloister/cloisterd.conf)"},
+	{"vmm-version", 0, TYPE_TEXT, AT(vmm_version), 0, 0, 0, " templates ", "VERSION",
+	 "import: the Cloud Hypervisor that made the set (default: the configured one)"},
 	{"since", 0, TYPE_NUMBER64, AT(since), AT(has_since), 0, 0, " events ", "SEQ",
 	 "replay what is still kept after this number"},
 };

@@ -42,6 +42,9 @@ struct cli_options {
 	uint64_t tail, since;
 	const char *send;
 
+	/* templates import */
+	const char *config, *vmm_version;
+
 	/* what is no option */
 	char **args;
 	int arg_count;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli_template.h"
 
+#include "cli_import.h"
 #include "cli_output.h"
 #include "cli_request.h"
 #include "util.h"
@@ -241,10 +242,12 @@ int cli_template_manage(const struct cli_options *o)
 	int first = CLI_EXIT_OK;
 	if (strcmp(verb, "ls") == 0 && o->arg_count <= 1)
 		return list(o);
+	if (strcmp(verb, "import") == 0)
+		return cli_import(o);
 	bool removal = strcmp(verb, "rm") == 0;
 	if ((!removal && strcmp(verb, "inspect") != 0) || o->arg_count < 2)
 		return cli_usage_error("usage: cloister templates [ls | inspect NAME... | "
-				       "rm NAME...]");
+				       "rm NAME... | import NAME DIR]");
 	for (int i = 1; i < o->arg_count; i++)
 		if (cli_request_check_name("template", o->args[i]) != CLI_EXIT_OK)
 			return CLI_EXIT_USAGE;

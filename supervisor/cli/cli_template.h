@@ -9,7 +9,7 @@ int cli_template_snapshot(const struct cli_options *o);
 int cli_template_hibernate(const struct cli_options *o);
 int cli_template_wake(const struct cli_options *o);
 
-/* templates [ls | inspect NAME... | rm NAME...] */
+/* templates [ls | inspect NAME... | rm NAME... | import NAME DIR] */
 int cli_template_manage(const struct cli_options *o);
 
 #endif

@@ -2,5 +2,7 @@
 CLI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard supervisor/cli/*.c))
 PROGRAMS += $(B)/cloister
 
-$(B)/cloister: $(CLI_OBJECTS) $(B)/libcommon.a
-	$(CC) $(LDFLAGS) -o $@ $^ -lcjson
+# Of the other two programs it takes what `templates import` needs: the configuration, sets on disk.
+$(B)/cloister: $(CLI_OBJECTS) $(B)/libsupervisor.a $(B)/libshim.a $(B)/libcommon.a
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcjson -linih -lmd
