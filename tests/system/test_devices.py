@@ -244,7 +244,12 @@ def test_late_change_is_undone(make_host):
 @pytest.mark.standin
 def test_one_at_a_time(host):
     host.create(id="one", cmdline="tick=0 standin:vm.pause=delay:700", memory_mib=64)
-    slow = threading.Thread(target=host.act, args=("one", "pause"))
+
+    def pause():
+        # The counters that are asked for below may be in hand just now: then again.
+        harness.wait_for(lambda: host.api("POST", "/v1/sandboxes/one/pause").status == 200, 10)
+
+    slow = threading.Thread(target=pause)
     slow.start()
     harness.wait_for(lambda: host.api("GET", "/v1/sandboxes/one/counters").status == 409, 5)
     for action, body in (("balloon", {"target_mib": 1}), ("resize", {"vcpus": 1})):

@@ -284,7 +284,10 @@ static void test_sets(void **unused)
 	BAD(snapshot, "reserved", b->zero = 1);
 	GOOD(progress, b->done_bytes = UINT64_MAX);
 	BAD(progress, "done_bytes", b->total_bytes = 0);
-	GOOD(template, b->set.content = MSG_SET_CONTENTS);
+	GOOD(template, b->set.content = MSG_SET_RAM | MSG_SET_RANGES);
+	GOOD(template, b->set.content = MSG_SET_RANGES | MSG_SET_CONFIG);
+	BAD(template, "content", b->set.content = MSG_SET_CONFIG);
+	BAD(template, "content", b->set.content = MSG_SET_CONTENTS);
 	BAD(template, "hibernated", b->hibernated = 2);
 	BAD(template, "content", b->set.content = 0);
 	BAD(template, "content", b->set.content = MSG_SET_CONTENTS + 1);
