@@ -108,15 +108,21 @@ static void on_ping(void *arg, const struct http_response *answer, bool late, co
 		boot_fail(s, &err);
 }
 
-static void on_create(void *arg, const struct http_response *answer, bool late, const struct err *e)
+/* One step of the start: a refusal fails it; no answer means that the VMM's exit tells more. */
+static void step_answered(struct shim *s, enum ch_api_call call, const struct http_response *answer,
+			  const struct err *e)
 {
-	struct shim *s = arg;
 	struct err err;
-	(void)late;
 	if (!answer)
 		s->fail = *e;
-	else if (ch_api_check(CH_API_CREATE, answer, &err) < 0)
+	else if (s->op == MSG_CREATE && ch_api_check(call, answer, &err) < 0)
 		boot_fail(s, &err);
+}
+
+static void on_create(void *arg, const struct http_response *answer, bool late, const struct err *e)
+{
+	(void)late;
+	step_answered(arg, CH_API_CREATE, answer, e);
 }
 
 static void on_info(void *arg, const struct http_response *answer, bool late, const struct err *e)
@@ -134,25 +140,15 @@ static void on_info(void *arg, const struct http_response *answer, bool late, co
 static void on_restore(void *arg, const struct http_response *answer, bool late,
 		       const struct err *e)
 {
-	struct shim *s = arg;
-	struct err err;
 	(void)late;
-	if (!answer)
-		s->fail = *e;
-	else if (s->op == MSG_CREATE && ch_api_check(CH_API_RESTORE, answer, &err) < 0)
-		boot_fail(s, &err);
+	step_answered(arg, CH_API_RESTORE, answer, e);
 }
 
 static void on_restored_resume(void *arg, const struct http_response *answer, bool late,
 			       const struct err *e)
 {
-	struct shim *s = arg;
-	struct err err;
 	(void)late;
-	if (!answer)
-		s->fail = *e;
-	else if (s->op == MSG_CREATE && ch_api_check(CH_API_RESUME, answer, &err) < 0)
-		boot_fail(s, &err);
+	step_answered(arg, CH_API_RESUME, answer, e);
 }
 
 /* The last answer: vm.boot's, or for a restore that of vm.info, which must say Running. */

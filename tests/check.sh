@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.." || exit 1
 failed=""
 left_out=""
 python=/usr/bin/python3
-pytest="$python -m pytest -q -p no:cacheprovider"
+pytest="$python -m pytest -q -rs -p no:cacheprovider"
 started=$(date +%s)
 
 step() { # name, command...
