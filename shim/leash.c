@@ -77,6 +77,18 @@ fail:
 	return NULL;
 }
 
+/*
+ * Closes a watched descriptor. Not by the close alone: a process that we have just started holds a
+ * copy until its execve closes it (vfork(2) lets us go on a little earlier), and while it does epoll
+ * would go on to report, with a pointer to what is freed by then.
+ */
+static void close_watched(const struct leash_table *t, int *fd)
+{
+	if (*fd >= 0)
+		epoll_ctl(t->epoll_fd, EPOLL_CTL_DEL, *fd, NULL);
+	fd_close(fd);
+}
+
 static void forget(struct leash_table *t, struct leash *l)
 {
 	struct leash **at = &t->first;
@@ -84,9 +96,9 @@ static void forget(struct leash_table *t, struct leash *l)
 		at = &(*at)->next;
 	*at = l->next;
 	t->count--;
-	fd_close(&l->pidfd);
+	close_watched(t, &l->pidfd);
 	fd_close(&l->uid_lock);
-	fd_close(&l->events_fd);
+	close_watched(t, &l->events_fd);
 	free(l);
 }
 
@@ -225,7 +237,7 @@ void leash_ended(struct leash_table *t, struct leash *l, int code, int signal)
 		return;
 	l->code = code;
 	l->signal = signal;
-	fd_close(&l->pidfd);
+	close_watched(t, &l->pidfd);
 	l->clear_by_us = clock_us() + t->policy->deadline_ms[POLICY_DEADLINE_DESTROY] * 1000ll;
 	clear_up(t, l);
 }
