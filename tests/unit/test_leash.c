@@ -364,11 +364,31 @@ static void test_no_supervisor(void **unused)
 	assert_false(exists("cgroup/" KEY));
 }
 
+/* A process that is just being started holds copies of our descriptors until its execve. */
+static void test_no_event_once_it_is_forgotten(void **unused)
+{
+	struct epoll_event ev;
+	int pidfd;
+	(void)unused;
+	pid_t pid = child(&pidfd);
+	struct leash *l = leash_add(&t, KEY, pid, false, pidfd, -1, &e);
+	assert_non_null(l);
+	int copy = fcntl(pidfd, F_DUPFD_CLOEXEC, 0);
+	leash_ended(&t, l, -1, 0);
+	expect_gone(-1, 0, true, "");
+	assert_null(t.first);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	assert_int_equal(epoll_wait(t.epoll_fd, &ev, 1, 100), 0);
+	close(copy);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_no_event_once_it_is_forgotten),
 		TEST(test_find),
 		TEST(test_ended),
 		TEST(test_end),
