@@ -79,8 +79,8 @@ fail:
 
 /*
  * Closes a watched descriptor. Not by the close alone: a process that we have just started holds a
- * copy until its execve closes it (vfork(2) lets us go on a little earlier), and while it does epoll
- * would go on to report, with a pointer to what is freed by then.
+ * copy until its execve closes it (vfork(2) lets us go on a little earlier), and while it does
+ * epoll would go on to report, with a pointer to what is freed by then.
  */
 static void close_watched(const struct leash_table *t, int *fd)
 {
