@@ -319,6 +319,41 @@ static const char *check_gone(const struct msg_gone *b)
 	return NULL;
 }
 
+static const char *check_disk(const struct msg_disk *b)
+{
+	bool readonly = b->flags & MSG_DISK_READONLY, device = b->flags & MSG_DISK_DEVICE;
+	REQUIRE(name_field(b->image, true), "disk's image");
+	REQUIRE((b->flags & ~(uint32_t)MSG_DISK_FLAGS) == 0, "disk's flags");
+	REQUIRE(b->size_mib <= MSG_DISK_MIB_MAX, "disk's size_mib");
+	REQUIRE(b->made < MSG_DISK_MADE_COUNT, "disk's made");
+	REQUIRE(b->made != MSG_DISK_SHARED || (readonly && !device), "disk's made");
+	REQUIRE((b->made != MSG_DISK_REFLINK && b->made != MSG_DISK_COPIED) ||
+			(!readonly && !device),
+		"disk's made");
+	REQUIRE(b->made != MSG_DISK_OPENED || device, "disk's made");
+	REQUIRE(b->made == MSG_DISK_ASKED || b->size_mib > 0, "disk's size_mib");
+	REQUIRE(b->rate_mib_s <= MSG_DISK_RATE_MIB_MAX, "disk's rate_mib_s");
+	REQUIRE(b->rate_iops <= MSG_DISK_IOPS_MAX, "disk's rate_iops");
+	REQUIRE(b->zero == 0, "reserved field");
+	return NULL;
+}
+
+/* made: all of them must say how, or none may. */
+static const char *check_disks(const struct msg_disk disks[MSG_DISKS_MAX], uint32_t count,
+			       bool made)
+{
+	static const struct msg_disk none;
+	REQUIRE(count <= MSG_DISKS_MAX, "disk_count");
+	for (uint32_t i = 0; i < count; i++) {
+		const char *wrong = check_disk(&disks[i]);
+		REQUIRE(!wrong, wrong);
+		REQUIRE((disks[i].made != MSG_DISK_ASKED) == made, "disk's made");
+	}
+	for (uint32_t i = count; i < MSG_DISKS_MAX; i++)
+		REQUIRE(memcmp(&disks[i], &none, sizeof(none)) == 0, "unused disk");
+	return NULL;
+}
+
 /* What a guest is made of, as it may have become since. */
 static const char *check_guest(const struct msg_create *b)
 {
@@ -347,27 +382,34 @@ static const char *check_guest(const struct msg_create *b)
 	else
 		REQUIRE(b->template[0] == '\0' && str_is_padded(b->template, sizeof(b->template)),
 			"template");
-	REQUIRE(b->zero == 0, "reserved field");
 	return NULL;
 }
 
-static const char *check_create(const struct msg_create *b)
+static const char *check_unplugged(const struct msg_create *b)
 {
 	REQUIRE((b->flags & MSG_CREATE_HOTPLUG) == 0, "flags");
 	REQUIRE(b->plugged_mib == 0, "plugged_mib");
 	return check_guest(b);
 }
 
-static const char *check_set(const struct msg_set *b)
+static const char *check_create(const struct msg_create *b)
+{
+	const char *wrong = check_disks(b->disks, b->disk_count, false);
+	return wrong ? wrong : check_unplugged(b);
+}
+
+/* memory: whether it must have one. */
+static const char *check_set(const struct msg_set *b, bool memory)
 {
 	REQUIRE(b->format == MSG_SET_FORMAT, "format");
 	REQUIRE((b->content & ~(uint32_t)MSG_SET_CONTENTS) == 0, "content");
-	REQUIRE(b->content & (MSG_SET_RAM | MSG_SET_RANGES), "content");
+	REQUIRE(!memory || (b->content & (MSG_SET_RAM | MSG_SET_RANGES)), "content");
 	REQUIRE(!(b->content & MSG_SET_CONFIG) || !(b->content & MSG_SET_RAM), "content");
 	REQUIRE(key_field(b->key), "key");
 	REQUIRE(key_field(b->parent), "parent");
 	REQUIRE(TEXT(b->vmm_version), "vmm_version");
-	return check_create(&b->spec);
+	const char *wrong = check_disks(b->spec.disks, b->spec.disk_count, true);
+	return wrong ? wrong : check_unplugged(&b->spec);
 }
 
 static const char *check_snapshot(const struct msg_snapshot *b)
@@ -380,7 +422,8 @@ static const char *check_snapshot(const struct msg_snapshot *b)
 
 static const char *check_snapshotted(const struct msg_snapshotted *b)
 {
-	return check_set(&b->set);
+	REQUIRE(b->zero == 0, "reserved field");
+	return check_set(&b->set, true);
 }
 
 static const char *check_progress(const struct msg_progress *b)
@@ -391,17 +434,16 @@ static const char *check_progress(const struct msg_progress *b)
 
 static const char *check_template(const struct msg_template *b)
 {
-	REQUIRE(b->hibernated <= 1, "hibernated");
+	REQUIRE(b->kind < MSG_TEMPLATE_KIND_COUNT, "kind");
 	REQUIRE(b->zero == 0, "reserved field");
-	return check_set(&b->set);
+	return check_set(&b->set, b->kind != MSG_TEMPLATE_LEFT);
 }
 
 static const char *check_created(const struct msg_created *b)
 {
 	REQUIRE(b->vmm_pid > 0, "vmm_pid");
-	REQUIRE(b->zero == 0 && b->timings.zero == 0, "reserved field");
 	REQUIRE(TEXT(b->vmm_version), "vmm_version");
-	return NULL;
+	return check_disks(b->disks, b->disk_count, true);
 }
 
 static const char *check_status(const struct msg_status *b)
@@ -414,7 +456,9 @@ static const char *check_status(const struct msg_status *b)
 		const char *wrong = check_created(&b->created);
 		REQUIRE(!wrong, wrong);
 	}
-	return check_guest(&b->spec);
+	bool made = b->spec.disks[0].made != MSG_DISK_ASKED;
+	const char *wrong = check_disks(b->spec.disks, b->spec.disk_count, made);
+	return wrong ? wrong : check_guest(&b->spec);
 }
 
 static const char *check_pause(const struct msg_pause *b)

@@ -207,6 +207,37 @@ enum msg_restore {
 	MSG_RESTORE_COUNT
 };
 
+#define MSG_DISKS_MAX	      8
+#define MSG_DISK_MIB_MAX      (1u << 26) /* 64 TiB */
+#define MSG_DISK_IOPS_MAX     10000000u
+#define MSG_DISK_RATE_MIB_MAX 1000000u
+
+enum msg_disk_flag {
+	MSG_DISK_READONLY = 1 << 0,
+	MSG_DISK_DEVICE = 1 << 1, /* image names a block device of the configuration's list */
+	MSG_DISK_FLAGS = (1 << 2) - 1
+};
+
+/* How a sandbox or a set came by a disk: told, never asked for. */
+enum msg_disk_made {
+	MSG_DISK_ASKED = 0,   /* not yet */
+	MSG_DISK_SHARED = 1,  /* the read-only image itself */
+	MSG_DISK_REFLINK = 2, /* an own file that shares its blocks with its source: FICLONE */
+	MSG_DISK_COPIED = 3,  /* an own file, its data copied and its holes kept */
+	MSG_DISK_OPENED = 4,  /* the block device itself */
+	MSG_DISK_MADE_COUNT
+};
+
+struct msg_disk {
+	char image[NAME_SIZE]; /* in images/disks, or of a block device */
+	uint32_t flags;	       /* enum msg_disk_flag */
+	uint32_t size_mib;     /* 0 when asked for: as large as the image; rounded up */
+	uint32_t made;	       /* enum msg_disk_made */
+	uint32_t rate_mib_s;   /* what the VMM lets through, both ways together; 0: any */
+	uint32_t rate_iops;
+	uint32_t zero;
+};
+
 struct msg_create {
 	char kernel[NAME_SIZE];
 	char initramfs[NAME_SIZE];
@@ -220,8 +251,9 @@ struct msg_create {
 	uint32_t max_memory_mib;
 	uint32_t balloon_mib; /* the balloon's target */
 	uint32_t plugged_mib; /* asked for beyond memory_mib, by RESIZE; 0 when it is created */
-	uint32_t zero;
-	char template[NAME_KEY_SIZE]; /* TENANT:NAME with MSG_SOURCE_TEMPLATE, else empty */
+	uint32_t disk_count;
+	struct msg_disk disks[MSG_DISKS_MAX]; /* "disk0" and so on; the rest is zero */
+	char template[NAME_KEY_SIZE];	      /* TENANT:NAME with MSG_SOURCE_TEMPLATE, else empty */
 };
 
 /* What memory a set carries, bit by bit. */
@@ -242,7 +274,7 @@ enum msg_set_content {
  * One snapshot set: what was baked in, and what it takes. It is also, byte for byte, the set's file
  * "meta", so its layout goes with MSG_SET_FORMAT.
  */
-#define MSG_SET_FORMAT 2
+#define MSG_SET_FORMAT 3
 struct msg_set {
 	uint32_t format;
 	uint32_t content;	    /* enum msg_set_content */
@@ -251,7 +283,7 @@ struct msg_set {
 	char vmm_version[MSG_BUILD_MAX];
 	int64_t created_real_us;
 	uint64_t apparent_bytes, allocated_bytes; /* of all files together */
-	struct msg_create spec; /* as the guest was made: source and template too */
+	struct msg_create spec; /* as the guest was made; disks as this set came by them */
 	uint8_t config_digest[MSG_DIGEST_SIZE];
 	uint8_t state_digest[MSG_DIGEST_SIZE];
 };
@@ -261,12 +293,13 @@ struct msg_timings {
 	uint32_t setup_us;  /* shim started -> jail built */
 	uint32_t launch_us; /* clone -> VMM executed and checked */
 	uint32_t boot_us;   /* executed -> the guest runs; CH answers its requests all together */
-	uint32_t zero;
+	uint32_t disks_us;  /* of setup_us: making its disks */
 };
 
 struct msg_created {
 	uint32_t vmm_pid; /* as the host sees it */
-	uint32_t zero;
+	uint32_t disk_count;
+	struct msg_disk disks[MSG_DISKS_MAX]; /* as they were made */
 	char vmm_version[MSG_BUILD_MAX];
 	struct msg_timings timings;
 };
@@ -332,13 +365,16 @@ struct msg_snapshot {
 	uint32_t kind; /* enum msg_snapshot_kind */
 	uint32_t zero;
 	char template[NAME_SIZE]; /* its name, of the sandbox's tenant; empty when hibernating */
+	uint64_t max_bytes;	  /* what the set may allocate on disk; 0: any */
 };
 
 struct msg_snapshotted {
 	uint32_t pause_us; /* how long the guest stood still; 0 where it was paused before */
 	uint32_t vmm_us;   /* CH's own part: vm.snapshot */
-	uint32_t copy_us;  /* copying and digesting */
+	uint32_t disks_us; /* cloning the disks: while the guest stands still */
+	uint32_t copy_us;  /* copying the memory and digesting */
 	uint32_t sync_us;
+	uint32_t zero;
 	struct msg_set set;
 };
 
@@ -346,8 +382,19 @@ struct msg_progress {
 	uint64_t done_bytes, total_bytes;
 };
 
+enum msg_template_kind {
+	MSG_TEMPLATE_SET = 0,	     /* a template */
+	MSG_TEMPLATE_HIBERNATED = 1, /* the set of a hibernated sandbox */
+	/*
+	 * The disks of a sandbox that has no shim and cannot be woken: content 0, or that of the
+	 * set that it was woken from, whose memory no longer fits the disks.
+	 */
+	MSG_TEMPLATE_LEFT = 2,
+	MSG_TEMPLATE_KIND_COUNT
+};
+
 struct msg_template {
-	uint32_t hibernated; /* 0: a template; 1: the set of a hibernated sandbox */
+	uint32_t kind; /* enum msg_template_kind */
 	uint32_t zero;
 	struct msg_set set;
 };
@@ -367,7 +414,7 @@ struct msg_counters {
 	uint32_t zero;
 };
 
-#define MSG_COUNTERS_MAX     64
+#define MSG_COUNTERS_MAX     160
 #define MSG_COUNTER_NAME_MAX 32
 
 struct msg_counter {
@@ -384,15 +431,16 @@ struct msg_counters_data {
 };
 
 enum msg_event_what {
-	MSG_EVENT_REBOOT = 1,  /* the guest rebooted inside its VMM */
-	MSG_EVENT_PANIC = 2,   /* the guest's pvpanic device was written */
-	MSG_EVENT_DROPPED = 3, /* count event records of the VMM were dropped: too many */
+	MSG_EVENT_REBOOT = 1,	 /* the guest rebooted inside its VMM */
+	MSG_EVENT_PANIC = 2,	 /* the guest's pvpanic device was written */
+	MSG_EVENT_DROPPED = 3,	 /* count event records of the VMM were dropped: too many */
+	MSG_EVENT_DISK_FULL = 4, /* a write of the guest failed: no room below state_dir */
 	MSG_EVENT_WHAT_COUNT
 };
 
 struct msg_event {
 	uint32_t what;	/* enum msg_event_what */
-	uint32_t count; /* reboots so far, or records dropped */
+	uint32_t count; /* reboots so far, records dropped, or times that the disk was full */
 };
 
 enum msg_cause {

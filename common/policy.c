@@ -57,6 +57,7 @@ const char *policy_deadline_key(enum policy_deadline which)
 {
 	static const char *const keys[POLICY_DEADLINE_COUNT] = {
 		[POLICY_DEADLINE_CREATE] = "create_ms",
+		[POLICY_DEADLINE_DISKS] = "disks_ms",
 		[POLICY_DEADLINE_PAUSE] = "pause_ms",
 		[POLICY_DEADLINE_RESUME] = "resume_ms",
 		[POLICY_DEADLINE_SNAPSHOT] = "snapshot_ms",

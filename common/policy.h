@@ -11,6 +11,7 @@
 #define COMMON_POLICY_H
 
 #include "err.h"
+#include "name.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,11 +21,13 @@
 #define POLICY_BIND_MAX	     16
 #define POLICY_ENV_MAX	     32
 #define POLICY_ENV_SIZE	     512
+#define POLICY_DEVICES_MAX   32
 #define POLICY_INSTANCE_SIZE 17 /* 16 hexadecimal digits and the end */
 
 /* The operations that have a deadline of their own. */
 enum policy_deadline {
 	POLICY_DEADLINE_CREATE, /* shim started -> guest runs */
+	POLICY_DEADLINE_DISKS,	/* making its disks, on top of that */
 	POLICY_DEADLINE_PAUSE,
 	POLICY_DEADLINE_RESUME,
 	POLICY_DEADLINE_SNAPSHOT, /* pause, CH's part, copy and sync of a set */
@@ -33,6 +36,12 @@ enum policy_deadline {
 	POLICY_DEADLINE_DESTROY,  /* SIGKILL -> nothing left */
 	POLICY_DEADLINE_VERSION,  /* the VMM's --version at start-up */
 	POLICY_DEADLINE_COUNT
+};
+
+/* A block device that the sandboxes of one tenant may have as a disk. */
+struct policy_device {
+	char key[NAME_KEY_SIZE]; /* TENANT:NAME */
+	char path[POLICY_PATH_MAX];
 };
 
 struct policy {
@@ -62,6 +71,10 @@ struct policy {
 	uint32_t deadline_ms[POLICY_DEADLINE_COUNT];
 	uint32_t console_bytes;
 	uint32_t reboots, reboot_period_s;
+
+	/* [tenant NAME] and [admin] */
+	uint32_t device_count;
+	struct policy_device devices[POLICY_DEVICES_MAX];
 };
 
 /* Writes *p into a new sealed memfd and returns it (CLOEXEC); the caller closes it. */

@@ -99,7 +99,7 @@ static DIR *list(int dir_fd, const char *what, struct err *e)
 static int send_set(struct leash_table *t, const char *key, const struct msg_set *set,
 		    uint32_t hibernated, struct err *e)
 {
-	struct msg_template body = {.hibernated = hibernated, .set = *set};
+	struct msg_template body = {.kind = hibernated, .set = *set};
 	if (strcmp(set->key, key) != 0) {
 		log_error("%s holds the set of %s: left alone", key, set->key);
 		return 0;

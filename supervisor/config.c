@@ -36,6 +36,7 @@ static const struct config_key keys[] = {
 	{"vmm", "uid_count", CONFIG_NUMBER, false, IN_POLICY(uid_count), 2, 65536},
 	{"limits", "max_sandboxes", CONFIG_NUMBER, false, IN_POLICY(max_sandboxes), 1, 65535},
 	{"limits", "create_ms", CONFIG_NUMBER, false, DEADLINE(CREATE), 100, 600000},
+	{"limits", "disks_ms", CONFIG_NUMBER, false, DEADLINE(DISKS), 100, 86400000},
 	{"limits", "pause_ms", CONFIG_NUMBER, false, DEADLINE(PAUSE), 100, 600000},
 	{"limits", "resume_ms", CONFIG_NUMBER, false, DEADLINE(RESUME), 100, 600000},
 	{"limits", "snapshot_ms", CONFIG_NUMBER, false, DEADLINE(SNAPSHOT), 100, 3600000},
@@ -236,10 +237,11 @@ static bool was_set(const struct parser *p, const char *section, const char *nam
 static void set_defaults(struct config *c)
 {
 	static const uint32_t deadlines[POLICY_DEADLINE_COUNT] = {
-		[POLICY_DEADLINE_CREATE] = 30000,      [POLICY_DEADLINE_PAUSE] = 10000,
-		[POLICY_DEADLINE_RESUME] = 10000,      [POLICY_DEADLINE_SNAPSHOT] = 120000,
-		[POLICY_DEADLINE_POWER_BUTTON] = 5000, [POLICY_DEADLINE_SHUTDOWN] = 2000,
-		[POLICY_DEADLINE_DESTROY] = 10000,     [POLICY_DEADLINE_VERSION] = 5000,
+		[POLICY_DEADLINE_CREATE] = 30000,    [POLICY_DEADLINE_DISKS] = 600000,
+		[POLICY_DEADLINE_PAUSE] = 10000,     [POLICY_DEADLINE_RESUME] = 10000,
+		[POLICY_DEADLINE_SNAPSHOT] = 120000, [POLICY_DEADLINE_POWER_BUTTON] = 5000,
+		[POLICY_DEADLINE_SHUTDOWN] = 2000,   [POLICY_DEADLINE_DESTROY] = 10000,
+		[POLICY_DEADLINE_VERSION] = 5000,
 	};
 	struct policy *p = &c->policy;
 	*c = (struct config){.event_backlog = 4096};

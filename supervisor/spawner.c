@@ -30,9 +30,9 @@ static void on_template(struct spawner *s, const struct msg *m)
 		return;
 	}
 	/* Who sleeps is asked for once: since then it is known here. */
-	if (said.hibernated && d->control)
+	if (said.kind == MSG_TEMPLATE_HIBERNATED && d->control)
 		return;
-	if (template_add(said.hibernated ? &d->sleeping : &d->templates, &said.set, &e) < 0)
+	if (template_add(said.kind == MSG_TEMPLATE_HIBERNATED ? &d->sleeping : &d->templates, &said.set, &e) < 0)
 		log_error("%s: it is on disk, but not known here: %s", said.set.key, e.text);
 }
 

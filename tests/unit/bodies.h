@@ -61,6 +61,14 @@ static void good_gone(struct msg_gone *b)
 	b->signal = 9;
 	str_copy(b->detail, sizeof(b->detail), "cgroup is left");
 }
+static void good_disk(struct msg_disk *b, enum msg_disk_made made)
+{
+	str_copy(b->image, sizeof(b->image), "debian-12");
+	b->size_mib = 2048;
+	b->made = made;
+	b->rate_mib_s = 100;
+	b->rate_iops = 1000;
+}
 static void good_create(struct msg_create *b)
 {
 	str_copy(b->kernel, sizeof(b->kernel), "vmlinux-6.1");
@@ -72,12 +80,19 @@ static void good_create(struct msg_create *b)
 	b->max_memory_mib = 512;
 	b->balloon_mib = 64;
 	b->flags = MSG_CREATE_INITRAMFS | MSG_CREATE_BALLOON;
+	b->disk_count = 2;
+	good_disk(&b->disks[0], MSG_DISK_ASKED);
+	good_disk(&b->disks[1], MSG_DISK_ASKED);
+	b->disks[1].flags = MSG_DISK_READONLY;
+	b->disks[1].size_mib = 0;
 }
 static void good_created(struct msg_created *b)
 {
 	b->vmm_pid = 43;
 	str_copy(b->vmm_version, sizeof(b->vmm_version), "53.0.0");
 	b->timings = (struct msg_timings){.setup_us = 1, .launch_us = 2, .boot_us = 3};
+	b->disk_count = 1;
+	good_disk(&b->disks[0], MSG_DISK_REFLINK);
 }
 static void good_status(struct msg_status *b)
 {
@@ -114,6 +129,9 @@ static void good_set(struct msg_set *b)
 	str_copy(b->vmm_version, sizeof(b->vmm_version), "53.0.0");
 	b->created_real_us = 1700000000000000;
 	good_create(&b->spec);
+	b->spec.disks[0].made = MSG_DISK_COPIED;
+	b->spec.disks[1].made = MSG_DISK_SHARED;
+	b->spec.disks[1].size_mib = 3;
 }
 static void good_snapshot(struct msg_snapshot *b)
 {
@@ -132,7 +150,7 @@ static void good_progress(struct msg_progress *b)
 }
 static void good_template(struct msg_template *b)
 {
-	b->hibernated = 1;
+	b->kind = MSG_TEMPLATE_HIBERNATED;
 	good_set(&b->set);
 }
 static void good_balloon(struct msg_balloon *b)

@@ -159,10 +159,26 @@ static void test_create(void **unused)
 	BAD(status, "plugged_mib", b->spec.plugged_mib = 258);
 	BAD(status, "plugged_mib", b->spec.plugged_mib = 1);
 	BAD(create, "flags", b->flags |= MSG_CREATE_FLAGS + 1);
-	BAD(create, "reserved", b->zero = 1);
+	BAD(create, "disk_count", b->disk_count = MSG_DISKS_MAX + 1);
+	BAD(create, "unused disk", b->disk_count = 1);
+	BAD(create, "disk's image", b->disk_count = 3);
+	BAD(create, "disk's image", b->disks[0].image[0] = '.');
+	BAD(create, "disk's image", memset(b->disks[1].image, 'a', NAME_SIZE));
+	BAD(create, "disk's flags", b->disks[0].flags = MSG_DISK_FLAGS + 1);
+	BAD(create, "disk's size_mib", b->disks[0].size_mib = MSG_DISK_MIB_MAX + 1);
+	BAD(create, "disk's made", b->disks[0].made = MSG_DISK_REFLINK);
+	BAD(create, "disk's rate_mib_s", b->disks[0].rate_mib_s = MSG_DISK_RATE_MIB_MAX + 1);
+	BAD(create, "disk's rate_iops", b->disks[0].rate_iops = MSG_DISK_IOPS_MAX + 1);
+	BAD(create, "reserved", b->disks[0].zero = 1);
 	TEXT(created, vmm_version);
 	BAD(created, "vmm_pid", b->vmm_pid = 0);
-	BAD(created, "reserved", b->zero = 1);
+	BAD(created, "disk's made", b->disks[0].made = MSG_DISK_ASKED);
+	BAD(created, "disk's size_mib", b->disks[0].size_mib = 0);
+	BAD(created, "disk's made", b->disks[0].made = MSG_DISK_MADE_COUNT);
+	BAD(created, "disk's made", b->disks[0].made = MSG_DISK_SHARED);
+	BAD(created, "disk's made", b->disks[0].made = MSG_DISK_OPENED);
+	BAD(created, "disk's made", b->disks[0].flags = MSG_DISK_DEVICE);
+	BAD(created, "disk's made", b->disks[0].flags = MSG_DISK_READONLY);
 }
 
 static void test_status(void **unused)
@@ -178,7 +194,8 @@ static void test_status(void **unused)
 	BAD(status, "kernel", b->spec.kernel[0] = '/');
 	BAD(status, "vcpus", b->spec.vcpus = 0);
 	BAD(status, "vmm_version", b->created.vmm_version[0] = '\x1b');
-	BAD(status, "reserved", b->created.zero = 1);
+	BAD(status, "disk's made", b->created.disks[0].made = MSG_DISK_ASKED);
+	BAD(status, "disk's made", b->spec.disks[0].made = MSG_DISK_COPIED);
 }
 
 static void test_requests(void **unused)
@@ -288,7 +305,7 @@ static void test_sets(void **unused)
 	GOOD(template, b->set.content = MSG_SET_RANGES | MSG_SET_CONFIG);
 	BAD(template, "content", b->set.content = MSG_SET_CONFIG);
 	BAD(template, "content", b->set.content = MSG_SET_CONTENTS);
-	BAD(template, "hibernated", b->hibernated = 2);
+	BAD(template, "kind", b->kind = MSG_TEMPLATE_KIND_COUNT);
 	BAD(template, "content", b->set.content = 0);
 	BAD(template, "content", b->set.content = MSG_SET_CONTENTS + 1);
 	BAD(template, "format", b->set.format = MSG_SET_FORMAT + 1);
@@ -370,10 +387,10 @@ static void test_wire_is_as_it_was(void **unused)
 		SIZE(EXIT_ACK, exit_ack, 30),
 		SIZE(LOG, log, 31),
 	};
-	static const size_t sizes[] = {32,   392,	 8,	    88, 128, 8, 128,  132,
-				       524,  2456,	 2344,	    56, 4,   4, 4,    72,
-				       2744, 16,	 2736,	    8,	8,   4, 4624, 4,
-				       16,   24 + 32768, 8 + 32768, 8,	416, 4, 520};
+	static const size_t sizes[] = {32,   392,	 8,	    88,	 128, 8, 128,	132,
+				       524,  3864,	 3048,	    760, 4,   4, 4,	80,
+				       3456, 16,	 3440,	    8,	 8,   4, 11536, 4,
+				       16,   24 + 32768, 8 + 32768, 8,	 416, 4, 520};
 	(void)unused;
 	assert_int_equal(MSG_VERSION, 1);
 	assert_int_equal(sizeof(struct msg_header), 16);
