@@ -265,7 +265,9 @@ enum msg_set_content {
 	 * are not ours, and the memory of a guest restored from it is CH's own.
 	 */
 	MSG_SET_CONFIG = 1 << 2,
-	MSG_SET_CONTENTS = (1 << 3) - 1
+	MSG_SET_DISKS =
+		1 << 3, /* files of the writable disks; a hibernated sandbox keeps its own */
+	MSG_SET_CONTENTS = (1 << 4) - 1
 };
 
 #define MSG_DIGEST_SIZE 32 /* SHA-256 */

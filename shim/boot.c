@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "boot.h"
 
+#include "boot_source.h"
 #include "caps.h"
 #include "cgroup.h"
 #include "file.h"
@@ -36,6 +37,8 @@ static int64_t create_deadline(const struct shim *s)
 	/* Reading a set may take as long as writing it. */
 	if (s->spec.restore != MSG_RESTORE_NONE)
 		ms += s->policy->deadline_ms[POLICY_DEADLINE_SNAPSHOT];
+	if (sets_has_own_disk(&s->spec))
+		ms += s->policy->deadline_ms[POLICY_DEADLINE_DISKS];
 	return s->started_us + ms * 1000;
 }
 
@@ -48,6 +51,18 @@ void boot_fail(struct shim *s, const struct err *why)
 	s->ending = SHIM_ENDING_FAILED;
 	s->we_killed = true;
 	s->quit = true;
+	s->start_failed = true;
+}
+
+void boot_clear(struct shim *s)
+{
+	struct err e;
+	/* Its disks were made for nothing. One that is woken keeps what it had. */
+	if (!s->start_failed || s->spec.source == MSG_SOURCE_WAKE || !sets_has_own_disk(&s->spec) ||
+	    s->jail.sandboxes_fd < 0)
+		return;
+	if (sets_remove(s->jail.sandboxes_fd, s->key, &e) < 0)
+		log_warning("%s", e.text);
 }
 
 /* ------------------------------------------------------------------ answers of CH, in order */
@@ -136,12 +151,26 @@ static void on_info(void *arg, const struct http_response *answer, bool late, co
 		boot_fail(s, &err);
 }
 
-/* vm.restore: what comes after it tells whether the guest runs. */
+static int send_resume(struct shim *s, struct err *e);
+
+/*
+ * vm.restore: what comes after it tells whether the guest runs. A set whose guest writes to a disk
+ * is good for one wake: it is marked before the guest can run, and so only when CH has taken it.
+ */
 static void on_restore(void *arg, const struct http_response *answer, bool late,
 		       const struct err *e)
 {
+	struct shim *s = arg;
+	struct err err;
 	(void)late;
-	step_answered(arg, CH_API_RESTORE, answer, e);
+	step_answered(s, CH_API_RESTORE, answer, e);
+	if (!answer)
+		fail_if_late(s, e);
+	if (!answer || s->op != MSG_CREATE || s->wake_fd < 0)
+		return;
+	if (sets_mark_used(s->wake_fd, &err) < 0 || send_resume(s, &err) < 0)
+		boot_fail(s, &err);
+	fd_close(&s->wake_fd);
 }
 
 static void on_restored_resume(void *arg, const struct http_response *answer, bool late,
@@ -204,8 +233,15 @@ static int send_restore(struct shim *s, struct err *e)
 {
 	int64_t deadline = create_deadline(s);
 	const char *restore = ch_api_restore_body((enum msg_restore)s->spec.restore);
-	if (ch_api_send(&s->api, CH_API_RESTORE, restore, deadline, on_restore, e) < 0 ||
-	    ch_api_send(&s->api, CH_API_RESUME, NULL, deadline, on_restored_resume, e) < 0)
+	if (ch_api_send(&s->api, CH_API_RESTORE, restore, deadline, on_restore, e) < 0)
+		return -1;
+	return s->wake_fd >= 0 ? 0 : send_resume(s, e);
+}
+
+static int send_resume(struct shim *s, struct err *e)
+{
+	int64_t deadline = create_deadline(s);
+	if (ch_api_send(&s->api, CH_API_RESUME, NULL, deadline, on_restored_resume, e) < 0)
 		return -1;
 	return ch_api_send(&s->api, CH_API_INFO, NULL, deadline, on_boot, e);
 }
@@ -288,6 +324,14 @@ static int open_streams(struct shim *s, struct vmm_ends *ends, struct err *e)
 	return 0;
 }
 
+/* Its memory, where CH writes that itself, or a disk: neither grows beyond what it is. */
+static uint64_t largest_file(const struct shim *s)
+{
+	uint64_t memory = (uint64_t)s->spec.max_memory_mib << 20;
+	uint64_t disk = disks_largest(&s->spec);
+	return disk > memory ? disk : memory;
+}
+
 static int start_vmm(struct shim *s, const struct confine_ns *host, struct vmm_ends *ends,
 		     struct err *e)
 {
@@ -305,6 +349,7 @@ static int start_vmm(struct shim *s, const struct confine_ns *host, struct vmm_e
 		.cgroup_fd = s->cgroup_fd,
 		.proc_fd = s->jail.proc_fd,
 		.host = host,
+		.file_bytes = largest_file(s),
 		.memory_bytes = (uint64_t)s->spec.max_memory_mib << 20,
 		.vcpus = s->spec.max_vcpus,
 		.deadline_us = create_deadline(s),
@@ -323,75 +368,13 @@ static int read_host_ns(struct confine_ns *host, struct err *e)
 	return proc < 0 ? -1 : confine_read_ns(proc, "self", host, e);
 }
 
-/* The set to restore: its meta, not the request, says what the guest is. */
-static int open_set(struct shim *s, struct jail_guest *guest, struct err *e)
-{
-	struct msg_set set;
-	char what[2 * NAME_KEY_SIZE];
-	bool wake = s->spec.source == MSG_SOURCE_WAKE;
-	const char *key = wake ? s->key : s->spec.template;
-	CLEANUP_FD int own = -1;
-	if (s->spec.source == MSG_SOURCE_BOOT)
-		return 0;
-	/* Clean pages that clones share are a side channel: only within one tenant. */
-	if (!wake && strncmp(key, s->key, strcspn(s->key, ":") + 1) != 0)
-		return err_set(e, ERR_INVALID, 0, "template %s is not of the sandbox's tenant",
-			       key);
-	snprintf(what, sizeof(what), "%s %s", wake ? "the set of sandbox" : "template", key);
-	if (wake) {
-		own = file_open_beneath(s->jail.sandboxes_fd, key, O_RDONLY | O_DIRECTORY, 0, what,
-					e);
-		if (own < 0)
-			return -1;
-	}
-	guest->set_fd = sets_open(wake ? own : s->jail.templates_fd, wake ? SETS_OF_SANDBOX : key,
-				  key, what, &set, e);
-	if (guest->set_fd < 0)
-		return -1;
-	if (set.spec.vcpus != s->spec.vcpus || set.spec.memory_mib != s->spec.memory_mib)
-		return err_set(e, ERR_STATE, 0, "%s is of a guest of another size", what);
-	bool has = guest->restore == MSG_RESTORE_MAP	    ? set.content & MSG_SET_RAM
-		   : guest->restore == MSG_RESTORE_ONDEMAND ? set.content & MSG_SET_RANGES
-							    : true;
-	if (!has)
-		return err_set(e, ERR_INVALID, 0, "memory_restore: %s has no %s", what,
-			       guest->restore == MSG_RESTORE_MAP ? SETS_RAM : SETS_RANGES);
-	/* What was baked in, and how it is restored this time. */
-	struct msg_create asked = s->spec;
-	s->spec = set.spec;
-	s->spec.source = asked.source;
-	s->spec.restore = asked.restore;
-	memcpy(s->spec.template, asked.template, sizeof(s->spec.template));
-	guest->content = s->set_content = set.content;
-	str_copy(s->set_version, sizeof(s->set_version), set.vmm_version);
-	return 0;
-}
-
-static int enter_jail(struct shim *s, struct err *e)
-{
-	struct jail_guest guest = {
-		.spec = &s->spec,
-		.key = s->key,
-		.restore = (enum msg_restore)s->spec.restore,
-		.set_fd = -1,
-		.deadline_us = create_deadline(s),
-	};
-	if (jail_unshare(e) < 0 || jail_open_sets(s->policy, &s->jail, e) < 0)
-		return -1;
-	int result = open_set(s, &guest, e);
-	if (result == 0)
-		result = jail_enter(s->policy, &guest, s->uid, &s->jail, e);
-	fd_close(&guest.set_fd);
-	return result;
-}
-
 int boot_start(struct shim *s, struct err *e)
 {
 	struct vmm_ends ends __attribute__((cleanup(close_ends))) = {-1, -1, -1};
 	struct confine_ns host;
 	s->phase = MSG_PHASE_SETUP;
-	if (read_host_ns(&host, e) < 0 || open_cgroup(s, e) < 0 || enter_jail(s, e) < 0 ||
-	    open_streams(s, &ends, e) < 0)
+	if (read_host_ns(&host, e) < 0 || open_cgroup(s, e) < 0 ||
+	    boot_source_enter(s, create_deadline(s), e) < 0 || open_streams(s, &ends, e) < 0)
 		return -1;
 	http_client_open(&s->api, fd_take(&s->jail.api_conn), s);
 	if (send_requests(s, e) < 0)

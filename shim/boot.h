@@ -15,6 +15,9 @@ int boot_start(struct shim *s, struct err *e);
 /* The create failed: tells the supervisor, ends the VMM, leaves the loop. */
 void boot_fail(struct shim *s, const struct err *why);
 
+/* Removes what a start that failed has made on disk; the VMM is gone. */
+void boot_clear(struct shim *s);
+
 /*
  * Looks after a start whose API connection broke: the VMM's exit, if it comes, tells why; after a
  * short while without one the start has failed. Gives the time to look again, or INT64_MAX.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch_api.h"
 
+#include "ch_disks.h"
 #include "jail.h"
 #include "util.h"
 
@@ -161,7 +162,7 @@ char *ch_api_config(const struct msg_create *spec, enum msg_restore restore, str
 	char *body = NULL;
 	if (config && add_cpus(config, spec) &&
 	    add_memory(config, spec, restore == MSG_RESTORE_MAP) && add_payload(config, spec) &&
-	    add_devices(config, spec))
+	    add_devices(config, spec) && ch_disks_add(config, spec))
 		body = cJSON_PrintUnformatted(config);
 	if (!body) {
 		err_errno(e, ENOMEM, "build the VM's configuration");
@@ -240,9 +241,10 @@ static bool is_string(const cJSON *item, const char *want)
 /* What nobody asked for and a VMM of its own accord must not have. */
 static const char *unasked(const cJSON *config)
 {
-	static const char *const keys[] = {"disks", "net",     "fs",	  "generic-vhost-user",
-					   "pmem",  "vsock",   "devices", "user_devices",
-					   "vdpa",  "sgx_epc", "tpm",	  "ivshmem"};
+	static const char *const keys[] = {"net",	   "fs",     "generic-vhost-user",
+					   "pmem",	   "vsock",  "devices",
+					   "user_devices", "vdpa",   "sgx_epc",
+					   "tpm",	   "ivshmem"};
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const cJSON *item = member(config, keys[i]);
 		if (item && !cJSON_IsNull(item) && !(cJSON_IsArray(item) && !item->child))
@@ -281,6 +283,8 @@ static const char *config_difference(const cJSON *config, const struct msg_creat
 		return "pvpanic";
 	if ((spec->flags & MSG_CREATE_BALLOON) != 0 && !cJSON_IsObject(member(config, "balloon")))
 		return "balloon";
+	if (!ch_disks_are(config, spec))
+		return "disks";
 	return unasked(config);
 }
 

@@ -99,6 +99,21 @@ static int bind_devices(int root_fd, struct err *e)
 	return mnt_attach(pts, root_fd, "dev/pts", e);
 }
 
+/* Not by their host names: those may lie in a directory that others can change. */
+static int bind_disks(int root_fd, const struct policy *policy, struct err *e)
+{
+	char to[32];
+	if (make_point(root_fd, HOSTNS_DEVICES, true, e) < 0)
+		return -1;
+	for (uint32_t i = 0; i < policy->device_count; i++) {
+		snprintf(to, sizeof(to), HOSTNS_DEVICES "/%u", i);
+		if (access(policy->devices[i].path, F_OK) == 0 &&
+		    bind_path(root_fd, policy->devices[i].path, to, false, 0, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int bind_proc(int root_fd, struct err *e)
 {
 	static const char *const none[][2] = {{NULL, NULL}};
@@ -178,7 +193,8 @@ static int bind_host(int root_fd, const struct policy *policy, struct err *e)
 	if (access("/etc/ld.so.cache", F_OK) == 0 &&
 	    bind_same(root_fd, "/etc/ld.so.cache", false, MNT_DATA_RO, e) < 0)
 		return -1;
-	if (bind_devices(root_fd, e) < 0 || bind_proc(root_fd, e) < 0)
+	if (bind_devices(root_fd, e) < 0 || bind_disks(root_fd, policy, e) < 0 ||
+	    bind_proc(root_fd, e) < 0)
 		return -1;
 	/*
 	 * The administrator may have mounted something below them (images, templates). Missing ones

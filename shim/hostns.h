@@ -17,6 +17,9 @@
 #define HOSTNS_BASE "/base" /* the prepared tree */
 #define HOSTNS_JAIL "/jail" /* empty: a shim puts its own root here, in its own namespace */
 
+/* The block devices of the policy's list, by their index there; what is missing has no file. */
+#define HOSTNS_DEVICES "/devices"
+
 /* The fixed layout inside a jail, relative to its root. */
 #define HOSTNS_VMM	 "vmm"
 #define HOSTNS_KERNEL	 "kernel"

@@ -252,6 +252,7 @@ static int fill_root(int root_fd, const struct policy *policy, const struct jail
 		return mnt_set(dev_fd, false, MNT_DEV_RO, "/dev", e);
 	if (add_guest_images(root_fd, policy, guest, e) < 0 ||
 	    jail_restore_add(root_fd, guest, uid, jail, e) < 0 ||
+	    disks_mount(root_fd, guest->disks, guest->spec, uid, e) < 0 ||
 	    add_snapshot_dir(root_fd, guest, jail, e) < 0 ||
 	    add_scratch(root_fd, "vsock", VSOCK_BYTES, VSOCK_INODES, uid, e) < 0 ||
 	    open_pty(jail, e) < 0 || add_api_socket(dev_fd, jail, e) < 0)

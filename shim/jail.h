@@ -7,6 +7,7 @@
 #ifndef SHIM_JAIL_H
 #define SHIM_JAIL_H
 
+#include "disks.h"
 #include "err.h"
 #include "msg.h"
 #include "policy.h"
@@ -18,6 +19,7 @@
 #define JAIL_RAM_PATH	    "/mem/ram"
 #define JAIL_KERNEL_PATH    "/kernel"
 #define JAIL_INITRAMFS_PATH "/initramfs"
+#define JAIL_DISK_PATH	    "/disk/" /* and its number */
 #define JAIL_VMM_PATH	    "/vmm"
 #define JAIL_SNAPSHOT_PATH  "/snapshot"
 #define JAIL_RESTORE_PATH   "/restore"
@@ -48,6 +50,7 @@ struct jail_guest {
 	int set_fd;	     /* the checked set to restore, or -1 */
 	uint32_t content;    /* of the set: enum msg_set_content */
 	int64_t deadline_us; /* for filling the guest's memory */
+	const struct disks *disks;
 };
 
 /* Whether the guest's memory is CH's own, not a file of the jail: a map clone's, a plain CH's set.

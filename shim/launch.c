@@ -69,7 +69,7 @@ static int set_rlimits(const struct launch *l)
 {
 	uint64_t as = l->memory_bytes + AS_EXTRA_BYTES + l->vcpus * AS_PER_VCPU;
 	if (set_rlimit(RLIMIT_AS, as) < 0 || set_rlimit(RLIMIT_NPROC, l->vcpus + NPROC_EXTRA) < 0 ||
-	    set_rlimit(RLIMIT_FSIZE, l->memory_bytes) < 0 ||
+	    set_rlimit(RLIMIT_FSIZE, l->file_bytes) < 0 ||
 	    set_rlimit(RLIMIT_NOFILE, NOFILE_MAX) < 0 || set_rlimit(RLIMIT_MEMLOCK, 0) < 0)
 		return -1;
 	return set_rlimit(RLIMIT_CORE, 0);

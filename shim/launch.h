@@ -22,6 +22,7 @@ struct launch {
 	int cgroup_fd; /* the leaf to start in, or -1 */
 	int proc_fd;
 	const struct confine_ns *host;
+	uint64_t file_bytes;   /* the largest file that it may write */
 	uint64_t memory_bytes; /* of the guest */
 	uint32_t vcpus;
 	int64_t deadline_us; /* clock_us() by which it must have executed */

@@ -135,14 +135,14 @@ static int remove_socket(struct leash_table *t, const char *key, pid_t pid, stru
 	return 0;
 }
 
-/* A sandbox's directory with its set; sets_clear_sandbox() takes what else there is. */
+/* A sandbox's directory with its set and disks; sets_clear_sandbox() takes what else there is. */
 static int remove_sandbox(struct leash_table *t, const char *key, struct err *e)
 {
 	CLEANUP_FD int dir = file_open_beneath(
 		t->sandboxes_fd, key, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, "sandbox", e);
 	if (dir < 0)
 		return e->kind == ERR_NOT_FOUND ? 0 : -1;
-	if (sets_remove(dir, SETS_OF_SANDBOX, e) < 0)
+	if (sets_remove(dir, SETS_OF_SANDBOX, e) < 0 || sets_remove(dir, SETS_DISKS, e) < 0)
 		return -1;
 	return sets_clear_sandbox(t->sandboxes_fd, key, e);
 }

@@ -12,9 +12,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define PERIOD_US 100000
+
+#define NO_SPACE_US 1000000 /* between two events about a full disk */
 
 /* Per period: 10 MB/s of console, 2.5 MB/s of log, 640 event records/s. */
 static const size_t budgets[SHIM_SOURCE_COUNT] = {
@@ -114,6 +117,18 @@ void output_stdout(struct shim *s)
 		ops_console_grew(s);
 }
 
+static void tell(struct shim *s, enum msg_event_what what, uint32_t count)
+{
+	struct err e;
+	struct msg_event event = {.what = (uint32_t)what, .count = count};
+	if (s->link.fd < 0 || !s->greeted)
+		return;
+	if (chan_send_event(&s->link, 0, &event, &e) < 0)
+		uplink_close(s, e.text);
+	else
+		serve_watch_link(s);
+}
+
 /* ------------------------------------------------------------------ log */
 
 static void finish_line(struct shim_stderr *log)
@@ -123,6 +138,10 @@ static void finish_line(struct shim_stderr *log)
 	str_clean(log->line);
 	if (strstr(log->line, "seccomp violation"))
 		log->seccomp = true;
+	/* strerror(3) of ENOSPC and EDQUOT, with which CH ends its line about a failed request. */
+	if (strstr(log->line, "No space left on device") ||
+	    strstr(log->line, "Disk quota exceeded"))
+		log->no_space = true;
 	/* CH's error lines, a panic of its threads, and what it prints when it ends with status 1.
 	 */
 	if (!strstr(log->line, " ERROR:") && !strstr(log->line, "panicked at") &&
@@ -151,11 +170,38 @@ const char *output_last_error(const struct shim *s)
 	return s->errors.errors[(s->errors.error_count - 1) % SHIM_ERROR_LINES];
 }
 
+/*
+ * The guest has got its I/O error; somebody should know why. What the VMM says about it is taken
+ * for what it is: told once a second at the most, and beside what the file system itself says.
+ */
+static void check_space(struct shim *s)
+{
+	struct shim_stderr *log = &s->errors;
+	struct statvfs fs;
+	int64_t now = clock_us();
+	if (!log->no_space || now - log->no_space_told_us < NO_SPACE_US ||
+	    !sets_has_own_disk(&s->spec))
+		return;
+	log->no_space = false;
+	log->no_space_told_us = now;
+	for (uint32_t i = 0; i < s->disks.count; i++) {
+		if (s->disks.fd[i] < 0 ||
+		    (s->spec.disks[i].flags & (MSG_DISK_READONLY | MSG_DISK_DEVICE)))
+			continue;
+		if (fstatvfs(s->disks.fd[i], &fs) == 0)
+			log_warning("a write to disk%u found no room: its file system has %llu "
+				    "KiB left",
+				    i, (unsigned long long)fs.f_bavail * fs.f_frsize / 1024);
+	}
+	tell(s, MSG_EVENT_DISK_FULL, ++log->no_space_count);
+}
+
 void output_stderr(struct shim *s)
 {
 	ssize_t n = read_stream(s->err_fd);
 	if (n > 0)
 		take_log(s, buffer, (size_t)n);
+	check_space(s);
 	if (n < 0)
 		close_stream(s, SHIM_STDERR);
 	else
@@ -163,18 +209,6 @@ void output_stderr(struct shim *s)
 }
 
 /* ------------------------------------------------------------------ events */
-
-static void tell(struct shim *s, enum msg_event_what what, uint32_t count)
-{
-	struct err e;
-	struct msg_event event = {.what = (uint32_t)what, .count = count};
-	if (s->link.fd < 0 || !s->greeted)
-		return;
-	if (chan_send_event(&s->link, 0, &event, &e) < 0)
-		uplink_close(s, e.text);
-	else
-		serve_watch_link(s);
-}
 
 /* More than policy->reboots within the period is a loop: the oldest of that many is remembered. */
 static void count_reboot(struct shim *s)

@@ -202,6 +202,7 @@ static int prepare(struct shim *s, const char *key, uid_t uid, struct err *e)
 		.cgroup_fd = -1,
 		.sandbox_fd = -1,
 		.snapshot = {.staging = SETS_STAGING_INIT, .from_fd = -1, .to_fd = -1},
+		.wake_fd = -1,
 		.out_fd = -1,
 		.err_fd = -1,
 		.event_fd = -1,
@@ -209,6 +210,9 @@ static int prepare(struct shim *s, const char *key, uid_t uid, struct err *e)
 		.epoll_fd = -1,
 		.greeted = true, /* the spawner made this link: no HELLO is needed */
 	};
+	disks_init(&s->disks);
+	for (unsigned i = 0; i < MSG_DISKS_MAX; i++)
+		s->snapshot.disk_fd[i] = -1;
 	if (!name_key_is_valid(key) || !str_copy(s->key, sizeof(s->key), key))
 		return err_set(e, ERR_INVALID, 0, "\"%s\" is not a TENANT:ID key", key);
 	/* Nothing else was handed over; if it was, it goes before anything is built. */
@@ -231,6 +235,7 @@ static int prepare(struct shim *s, const char *key, uid_t uid, struct err *e)
 static int finish(struct shim *s, int status)
 {
 	launch_kill(&s->vmm, DRAIN_MS);
+	boot_clear(s);
 	uplink_drain(s, DRAIN_MS);
 	chan_close(&s->link);
 	log_set_sink(NULL, NULL);
@@ -240,6 +245,8 @@ static int finish(struct shim *s, int status)
 	fd_close(&s->cgroup_fd);
 	snapshot_abandon(s);
 	fd_close(&s->sandbox_fd);
+	fd_close(&s->wake_fd);
+	disks_close(&s->disks);
 	jail_close(&s->jail);
 	fd_close(&s->out_fd);
 	fd_close(&s->err_fd);

@@ -4,7 +4,6 @@
 #include "file.h"
 #include "util.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sha256.h>
@@ -15,9 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* No name or key begins with a dot, so a staging directory is nobody's set. */
-#define STAGING_PREFIX ".new-"
-
 /*
  * The file meta. The digest covers all before it. The memory is too large to be digested at each
  * restore: that it was changed or taken from another set shows in its time of modification.
@@ -25,6 +21,7 @@
 struct meta {
 	struct msg_set set;
 	int64_t ram_time_ns, ranges_time_ns; /* 0 where there is no such file */
+	struct sets_disk disks[MSG_DISKS_MAX];
 	uint8_t digest[MSG_DIGEST_SIZE];
 };
 
@@ -40,7 +37,7 @@ static void digest_of(const void *data, size_t size, uint8_t out[MSG_DIGEST_SIZE
 
 static int begin(struct sets_staging *s, struct err *e)
 {
-	snprintf(s->temporary, sizeof(s->temporary), STAGING_PREFIX "%s", s->final);
+	snprintf(s->temporary, sizeof(s->temporary), SETS_STAGING_PREFIX "%s", s->final);
 	/* One that is left over is of a shim that died. */
 	if (sets_is_abandoned(s->parent_fd, s->temporary) &&
 	    sets_remove(s->parent_fd, s->temporary, e) < 0)
@@ -60,7 +57,7 @@ static int begin(struct sets_staging *s, struct err *e)
 
 bool sets_is_abandoned(int parent_fd, const char *name)
 {
-	if (strncmp(name, STAGING_PREFIX, sizeof(STAGING_PREFIX) - 1) != 0)
+	if (strncmp(name, SETS_STAGING_PREFIX, sizeof(SETS_STAGING_PREFIX) - 1) != 0)
 		return false;
 	CLEANUP_FD int fd =
 		openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -112,12 +109,19 @@ int sets_write(const struct sets_staging *s, const char *name, const void *data,
 	return 0;
 }
 
+void sets_disk_name(unsigned number, char out[SETS_DISK_NAME_SIZE])
+{
+	snprintf(out, SETS_DISK_NAME_SIZE, "disk%u", number);
+}
+
 /* Calls fn for each file of the set that is there. */
 static int each_file(int dir_fd, int (*fn)(int fd, const char *name, void *arg, struct err *e),
 		     void *arg, struct err *e)
 {
-	static const char *const names[] = {SETS_CONFIG, SETS_STATE, SETS_RAM, SETS_RANGES,
-					    SETS_META};
+	static const char *const names[] = {
+		SETS_CONFIG, SETS_STATE, SETS_RAM, SETS_RANGES, SETS_META, "disk0", "disk1",
+		"disk2",     "disk3",	 "disk4",  "disk5",	"disk6",   "disk7"};
+	_Static_assert(ARRAY_SIZE(names) == 5 + MSG_DISKS_MAX, "a name for each file");
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		CLEANUP_FD int fd = openat(dir_fd, names[i], O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0 && errno == ENOENT)
@@ -200,23 +204,55 @@ static int note_time(int fd, const char *name, void *arg, struct err *e)
 	return 0;
 }
 
-static int write_meta(const struct sets_staging *s, const struct msg_set *set, struct err *e)
+int sets_disk_of(int fd, struct sets_disk *out, struct err *e)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return err_errno(e, errno, "stat a disk");
+	*out = (struct sets_disk){.time_ns = time_ns(&st), .bytes = (uint64_t)st.st_size};
+	return 0;
+}
+
+static int note_disks(struct meta *meta, const int disk_fds[MSG_DISKS_MAX], struct err *e)
+{
+	for (uint32_t i = 0; i < meta->set.spec.disk_count; i++) {
+		if (disk_fds[i] < 0)
+			continue;
+		if (fsync(disk_fds[i]) < 0)
+			return err_errno(e, errno, "sync disk%u", i);
+		if (sets_disk_of(disk_fds[i], &meta->disks[i], e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int write_meta(const struct sets_staging *s, const struct msg_set *set,
+		      const int disk_fds[MSG_DISKS_MAX], struct err *e)
 {
 	struct meta meta;
 	memset(&meta, 0, sizeof(meta));
 	meta.set = *set;
-	if (each_file(s->fd, note_time, &meta, e) < 0)
+	if (each_file(s->fd, note_time, &meta, e) < 0 ||
+	    (disk_fds && note_disks(&meta, disk_fds, e) < 0))
 		return -1;
 	digest_of(&meta, offsetof(struct meta, digest), meta.digest);
 	return sets_write(s, SETS_META, &meta, sizeof(meta), NULL, e);
 }
 
-int sets_commit(struct sets_staging *s, struct msg_set *set, struct err *e)
+int sets_describe(int dir_fd, struct msg_set *set, struct err *e)
+{
+	const struct sets_staging s = {.fd = dir_fd};
+	set->format = MSG_SET_FORMAT;
+	return write_meta(&s, set, NULL, e);
+}
+
+int sets_commit(struct sets_staging *s, struct msg_set *set, const int disk_fds[MSG_DISKS_MAX],
+		struct err *e)
 {
 	set->format = MSG_SET_FORMAT;
 	set->apparent_bytes = set->allocated_bytes = 0;
 	if (each_file(s->fd, sync_file, NULL, e) < 0 || each_file(s->fd, add_size, set, e) < 0 ||
-	    write_meta(s, set, e) < 0 || each_file(s->fd, sync_file, NULL, e) < 0)
+	    write_meta(s, set, disk_fds, e) < 0 || each_file(s->fd, sync_file, NULL, e) < 0)
 		return -1;
 	if (fsync(s->fd) < 0)
 		return err_errno(e, errno, "sync the set");
@@ -259,7 +295,7 @@ static int check_same_mount(int dir_fd, int fd, const char *what, struct err *e)
 }
 
 /* A file of a set, checked on its descriptor. */
-static int open_file(int dir_fd, const char *name, const char *what, uint64_t *bytes, struct err *e)
+int sets_open_file(int dir_fd, const char *name, const char *what, uint64_t *bytes, struct err *e)
 {
 	const struct file_rule rule = {.owner = 0, .forbidden = 0222};
 	char full[2 * NAME_KEY_SIZE + 64];
@@ -306,7 +342,7 @@ static int check_digest(int dir_fd, const char *name, const char *what,
 {
 	uint64_t bytes;
 	uint8_t digest[MSG_DIGEST_SIZE];
-	CLEANUP_FD int fd = open_file(dir_fd, name, what, &bytes, e);
+	CLEANUP_FD int fd = sets_open_file(dir_fd, name, what, &bytes, e);
 	if (fd < 0)
 		return -1;
 	if (bytes == 0 || bytes > SETS_STATE_MAX)
@@ -324,17 +360,18 @@ static int check_digest(int dir_fd, const char *name, const char *what,
 	return 0;
 }
 
-static int check_memory(int dir_fd, const char *name, const char *what, uint64_t want,
-			int64_t want_time_ns, struct err *e)
+/* Memory or a disk: as long as it must be, and as it was written. */
+static int check_large(int dir_fd, const char *name, const char *what, uint64_t want,
+		       int64_t want_time_ns, struct err *e)
 {
 	uint64_t bytes;
 	struct stat st;
-	CLEANUP_FD int fd = open_file(dir_fd, name, what, &bytes, e);
+	CLEANUP_FD int fd = sets_open_file(dir_fd, name, what, &bytes, e);
 	if (fd < 0)
 		return -1;
 	if (bytes != want)
 		return err_set(e, ERR_INTERNAL, 0,
-			       "%s of %s has %llu bytes, the guest %llu: the set is damaged", name,
+			       "%s of %s has %llu bytes, must have %llu: the set is damaged", name,
 			       what, (unsigned long long)bytes, (unsigned long long)want);
 	if (fstat(fd, &st) < 0)
 		return err_errno(e, errno, "stat %s of %s", name, what);
@@ -351,7 +388,7 @@ static int read_meta(int dir_fd, const char *what, struct meta *meta, struct err
 	uint64_t bytes;
 	uint8_t digest[MSG_DIGEST_SIZE];
 	struct msg_template body = {0};
-	CLEANUP_FD int fd = open_file(dir_fd, SETS_META, what, &bytes, e);
+	CLEANUP_FD int fd = sets_open_file(dir_fd, SETS_META, what, &bytes, e);
 	if (fd < 0)
 		return -1;
 	if (bytes != sizeof(*meta))
@@ -373,6 +410,7 @@ static int read_meta(int dir_fd, const char *what, struct meta *meta, struct err
 			       what, meta->set.format, MSG_SET_FORMAT);
 	/* The same checks as for the record that carries it. */
 	body.set = meta->set;
+	body.kind = meta->set.content ? MSG_TEMPLATE_SET : MSG_TEMPLATE_LEFT;
 	if (msg_write_template(&body, e) < 0)
 		return err_prefix(e, "meta of %s", what);
 	return 0;
@@ -400,8 +438,24 @@ int sets_read_meta(int parent_fd, const char *name, struct msg_set *set, struct 
 	return 0;
 }
 
+/* The files of the disks that the set carries. */
+static int check_disks(int dir_fd, const char *what, const struct meta *meta, struct err *e)
+{
+	char name[SETS_DISK_NAME_SIZE];
+	for (uint32_t i = 0; i < meta->set.spec.disk_count; i++) {
+		const struct msg_disk *disk = &meta->set.spec.disks[i];
+		if (disk->flags & (MSG_DISK_READONLY | MSG_DISK_DEVICE))
+			continue;
+		sets_disk_name(i, name);
+		if (check_large(dir_fd, name, what, (uint64_t)disk->size_mib << 20,
+				meta->disks[i].time_ns, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int sets_open(int parent_fd, const char *name, const char *key, const char *what,
-	      struct msg_set *set, struct err *e)
+	      struct msg_set *set, struct sets_disk disks[MSG_DISKS_MAX], struct err *e)
 {
 	struct meta meta;
 	CLEANUP_FD int dir = open_dir(parent_fd, name, what, e);
@@ -416,87 +470,43 @@ int sets_open(int parent_fd, const char *name, const char *key, const char *what
 	    check_digest(dir, SETS_STATE, what, set->state_digest, e) < 0)
 		return -1;
 	if ((set->content & MSG_SET_RAM) &&
-	    check_memory(dir, SETS_RAM, what, memory, meta.ram_time_ns, e) < 0)
+	    check_large(dir, SETS_RAM, what, memory, meta.ram_time_ns, e) < 0)
 		return -1;
 	if ((set->content & MSG_SET_RANGES) &&
-	    check_memory(dir, SETS_RANGES, what, memory, meta.ranges_time_ns, e) < 0)
+	    check_large(dir, SETS_RANGES, what, memory, meta.ranges_time_ns, e) < 0)
 		return -1;
+	if ((set->content & MSG_SET_DISKS) && check_disks(dir, what, &meta, e) < 0)
+		return -1;
+	memcpy(disks, meta.disks, sizeof(meta.disks));
 	return fd_take(&dir);
 }
 
-/* ------------------------------------------------------------------ removing */
-
-/* A VMM may have made directories in its scratch one; no honest one goes deep. */
-#define REMOVE_DEPTH 8
-
-static int remove_tree(int parent_fd, const char *name, int depth, struct err *e);
-
-static int empty_tree(int fd, int depth, struct err *e)
+bool sets_is_used(int dir_fd)
 {
-	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-	if (!dir) {
-		err_errno(e, errno, "list a set");
-		fd_close(&copy);
-		return -1;
-	}
-	int result = 0;
-	for (struct dirent *d; result == 0 && (d = readdir(dir));) {
-		if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0 ||
-		    unlinkat(fd, d->d_name, 0) == 0 || errno == ENOENT)
-			continue;
-		if (errno == EISDIR && depth < REMOVE_DEPTH)
-			result = remove_tree(fd, d->d_name, depth + 1, e);
-		else
-			result = err_errno(e, errno, "remove %s of a set", d->d_name);
-	}
-	closedir(dir);
-	return result;
+	return faccessat(dir_fd, SETS_USED, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-static int remove_tree(int parent_fd, const char *name, int depth, struct err *e)
+int sets_mark_used(int dir_fd, struct err *e)
 {
-	CLEANUP_FD int fd = file_open_beneath(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW,
-					      0, "set", e);
-	if (fd < 0)
-		return e->kind == ERR_NOT_FOUND ? 0 : -1;
-	if (empty_tree(fd, depth, e) < 0)
-		return -1;
-	if (unlinkat(parent_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		return err_errno(e, errno, "remove set %s", name);
+	CLEANUP_FD int fd =
+		openat(dir_fd, SETS_USED, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0444);
+	if (fd < 0 || fsync(fd) < 0 || fsync(dir_fd) < 0)
+		return err_errno(e, errno, "mark the set as used");
 	return 0;
 }
 
-int sets_remove(int parent_fd, const char *name, struct err *e)
+bool sets_has_writable_disk(const struct msg_create *spec)
 {
-	return remove_tree(parent_fd, name, 0, e);
+	for (uint32_t i = 0; i < spec->disk_count; i++)
+		if (!(spec->disks[i].flags & MSG_DISK_READONLY))
+			return true;
+	return false;
 }
 
-int sets_remove_template(int templates_fd, const char *key, struct err *e)
+bool sets_has_own_disk(const struct msg_create *spec)
 {
-	char staged[NAME_KEY_SIZE + 8];
-	snprintf(staged, sizeof(staged), STAGING_PREFIX "%s", key);
-	if (sets_remove(templates_fd, key, e) < 0)
-		return -1;
-	return sets_is_abandoned(templates_fd, staged) ? sets_remove(templates_fd, staged, e) : 0;
-}
-
-int sets_empty(int dir_fd, struct err *e)
-{
-	return empty_tree(dir_fd, 0, e);
-}
-
-int sets_clear_sandbox(int sandboxes_fd, const char *key, struct err *e)
-{
-	CLEANUP_FD int dir = file_open_beneath(
-		sandboxes_fd, key, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, "sandbox", e);
-	if (dir < 0)
-		return e->kind == ERR_NOT_FOUND ? 0 : -1;
-	if (sets_remove(dir, SETS_SCRATCH, e) < 0 ||
-	    sets_remove(dir, STAGING_PREFIX SETS_OF_SANDBOX, e) < 0)
-		return -1;
-	if (unlinkat(sandboxes_fd, key, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY &&
-	    errno != EEXIST && errno != ENOENT)
-		return err_errno(e, errno, "remove directory sandboxes/%s", key);
-	return 0;
+	for (uint32_t i = 0; i < spec->disk_count; i++)
+		if (!(spec->disks[i].flags & (MSG_DISK_READONLY | MSG_DISK_DEVICE)))
+			return true;
+	return false;
 }

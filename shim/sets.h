@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Snapshot sets on disk: a directory with config.json, state.json, ram or memory-ranges, and meta
- * (struct msg_set, the memory's times of modification, and a digest of both).
+ * Snapshot sets on disk: a directory with config.json, state.json, ram or memory-ranges, a
+ * template's disk0 and so on, and meta (struct msg_set, sizes and times of modification of memory
+ * and disks, and a digest of all that).
  * STATE_DIR/templates/TENANT:NAME is one; STATE_DIR/sandboxes/TENANT:ID/set is that of a hibernated
  * sandbox. A set is made in a staging directory beside its place and renamed when all of it is
  * synced, so that a reader finds a whole set or none.
@@ -20,9 +21,31 @@
 #define SETS_RANGES "memory-ranges"
 #define SETS_META   "meta"
 
-/* In a sandbox's directory: its set while it hibernates, and where CH writes memory itself. */
+/* No name or key begins with a dot, so a staging directory is nobody's set. */
+#define SETS_STAGING_PREFIX ".new-"
+
+/* In a set of a hibernated sandbox: it was woken from it. */
+#define SETS_USED "used"
+
+/* In a sandbox's directory: its set while it hibernates, where CH writes memory itself, its disks.
+ */
 #define SETS_OF_SANDBOX "set"
 #define SETS_SCRATCH	"scratch"
+#define SETS_DISKS	"disks"
+
+/* A disk's file in a template: "disk" and its number. */
+#define SETS_DISK_NAME_SIZE 16
+void sets_disk_name(unsigned number, char out[SETS_DISK_NAME_SIZE]);
+
+/* A disk as it was when the set was made: the set's own file, the sandbox's, or the image. */
+struct sets_disk {
+	int64_t time_ns; /* of its last modification; 0: a block device, of which nothing is known
+			  */
+	uint64_t bytes;
+};
+
+/* Fills *out from a descriptor of the disk's file. */
+int sets_disk_of(int fd, struct sets_disk *out, struct err *e);
 
 /* CH's state.json is 30 to 60 KB; more than this is no such file. */
 #define SETS_STATE_MAX	(4u << 20)
@@ -57,9 +80,15 @@ int sets_write(const struct sets_staging *s, const char *name, const void *data,
 
 /*
  * Completes set->apparent_bytes and allocated_bytes, writes meta, syncs every file and the
- * directory, renames, syncs the parent. After a failure sets_abandon() is due.
+ * directory, renames, syncs the parent. disk_fds[i] is the file of set->spec.disks[i] as it must be
+ * found again, which is synced too: the set's own, the sandbox's or the image (-1: a block device).
+ * After a failure sets_abandon() is due.
  */
-int sets_commit(struct sets_staging *s, struct msg_set *set, struct err *e);
+int sets_commit(struct sets_staging *s, struct msg_set *set, const int disk_fds[MSG_DISKS_MAX],
+		struct err *e);
+
+/* Writes only a meta into a directory that is no set: what a sandbox's disks are. Not synced. */
+int sets_describe(int dir_fd, struct msg_set *set, struct err *e);
 
 /* Whether name below parent_fd is a staging directory whose writer lives no more. */
 bool sets_is_abandoned(int parent_fd, const char *name);
@@ -71,10 +100,25 @@ void sets_abandon(struct sets_staging *s);
  * Opens the set in directory name below parent_fd (what names it for messages) and checks it: files
  * regular, root's, one link, not writable, not mounted there; meta as digested, of this format,
  * with that key; both JSON files as digested; memory as large as the guest's and not modified
- * since. Damage is ERR_INTERNAL and names the file. Returns a descriptor for the directory.
+ * since, disk files of the set likewise. Damage is ERR_INTERNAL and names the file. Returns a
+ * descriptor for the directory.
  */
 int sets_open(int parent_fd, const char *name, const char *key, const char *what,
-	      struct msg_set *set, struct err *e);
+	      struct msg_set *set, struct sets_disk disks[MSG_DISKS_MAX], struct err *e);
+
+/* Opens a file of the set: regular, root's, one link, not writable, not mounted there. */
+int sets_open_file(int dir_fd, const char *name, const char *what, uint64_t *bytes, struct err *e);
+
+/*
+ * Whether the memory in a hibernated sandbox's set no longer fits its writable disk: the guest has
+ * run on since. sets_mark_used() says so from now on, synced.
+ */
+bool sets_is_used(int dir_fd);
+int sets_mark_used(int dir_fd, struct err *e);
+
+/* Whether the guest has a writable disk that is a file of ours, or any writable one. */
+bool sets_has_own_disk(const struct msg_create *spec);
+bool sets_has_writable_disk(const struct msg_create *spec);
 
 /* Only meta, checked in itself: for lists. */
 int sets_read_meta(int parent_fd, const char *name, struct msg_set *set, struct err *e);
@@ -88,7 +132,10 @@ int sets_remove_template(int templates_fd, const char *key, struct err *e);
 /* Removes everything in a directory, whatever a VMM has put there. */
 int sets_empty(int dir_fd, struct err *e);
 
-/* Removes what a sandbox that has ended leaves in its directory, and that if it holds no set. */
+/*
+ * Removes what a sandbox that has ended leaves in its directory, and that if it holds no set and no
+ * disks. Its disks are root's again.
+ */
 int sets_clear_sandbox(int sandboxes_fd, const char *key, struct err *e);
 
 #endif

@@ -11,6 +11,8 @@
 #include "chan.h"
 #include "confine.h"
 #include "console.h"
+#include "diskmake.h"
+#include "disks.h"
 #include "jail.h"
 #include "launch.h"
 #include "policy.h"
@@ -48,7 +50,10 @@ struct shim_stderr {
 	char errors[SHIM_ERROR_LINES][SHIM_LINE_MAX];
 	unsigned error_count;
 	int64_t last_error_us;
-	bool seccomp; /* CH's own word for a seccomp violation was seen */
+	bool seccomp;  /* CH's own word for a seccomp violation was seen */
+	bool no_space; /* a write failed for want of room since that was last told */
+	uint32_t no_space_count;
+	int64_t no_space_told_us;
 };
 
 /* Why the VMM is being ended, if we are the ones who do it. */
@@ -67,7 +72,7 @@ enum shim_snapshot_step {
 	SHIM_SNAPSHOT_VMM,  /* CH has a request of ours: pause, snapshot or resume */
 	SHIM_SNAPSHOT_WAIT, /* CH still loads memory; again at retry_us */
 	SHIM_SNAPSHOT_LOST, /* failed, and the VMM's API is closed: its exit is due by retry_us */
-	SHIM_SNAPSHOT_COPY, /* memory is copied, a piece in each turn of the loop */
+	SHIM_SNAPSHOT_COPY, /* disks and memory are copied, a piece in each turn of the loop */
 };
 
 struct shim_snapshot {
@@ -79,6 +84,13 @@ struct shim_snapshot {
 	struct sets_staging staging;
 	struct ramcopy copy;
 	int from_fd, to_fd; /* from_fd -1: the guest's own ram file */
+	uint64_t max_bytes; /* what the set may allocate; 0: any */
+	uint64_t allocated; /* by its finished files */
+	unsigned disk_at;   /* the disk in hand */
+	bool disk_busy;	    /* and disk is under way */
+	bool copying_ram;   /* disks come first */
+	struct diskmake disk;
+	int disk_fd[MSG_DISKS_MAX]; /* the set's own files */
 	struct msg_snapshotted result;
 	struct err fail;
 };
@@ -104,6 +116,7 @@ struct shim {
 	uint32_t set_content;		 /* of the set that it was restored from */
 	char set_version[MSG_BUILD_MAX]; /* of the VMM that wrote the set that is restored */
 	struct jail jail;
+	struct disks disks;
 	struct launch_vmm vmm;
 	struct http_client api;
 	int cgroup_fd;	/* the leaf */
@@ -149,7 +162,10 @@ struct shim {
 	int64_t ending_next_us; /* when the next stage is due, or INT64_MAX */
 	int64_t grace_end_us;
 	bool we_killed;
-	struct err fail; /* why the start failed */
+	struct err fail;   /* why the start failed */
+	bool start_failed; /* and what it made is to go */
+	int wake_fd;	   /* the set that it is woken from, until it is marked as used */
+	int64_t told_us;   /* when progress of the start was last told */
 	bool ended;
 	struct msg_exit exit;
 

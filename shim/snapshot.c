@@ -5,6 +5,7 @@
 #include "file.h"
 #include "log.h"
 #include "serve.h"
+#include "snapshot_disks.h"
 #include "uplink.h"
 #include "util.h"
 
@@ -22,6 +23,7 @@
 #define API_LOST_US 500000 /* how long a VMM that closed its API may take to exit */
 
 static void ask_pause(struct shim *s);
+static int start_copy(struct shim *s, struct err *e);
 
 /* A guest that may be running or not is no use to anybody. */
 static void lose(struct shim *s)
@@ -56,6 +58,7 @@ static void clean(struct shim *s)
 	struct err e;
 	fd_close(&n->from_fd);
 	fd_close(&n->to_fd);
+	snapshot_disks_close(s);
 	sets_abandon(&n->staging);
 	if (s->jail.snapshot_fd >= 0 && sets_empty(s->jail.snapshot_fd, &e) < 0)
 		log_warning("%s", e.text);
@@ -140,7 +143,7 @@ static void commit(struct shim *s)
 	struct err e;
 	int64_t start = clock_us();
 	fd_close(&n->to_fd);
-	if (sets_commit(&n->staging, &n->result.set, &e) < 0) {
+	if (snapshot_disks_commit(s, &e) < 0) {
 		fail(s, &e);
 		return;
 	}
@@ -200,7 +203,7 @@ static void tell_progress(struct shim *s, uint64_t done, int64_t now_us)
 	struct shim_snapshot *n = &s->snapshot;
 	const struct msg_progress body = {
 		.done_bytes = done,
-		.total_bytes = (uint64_t)s->spec.memory_mib << 20,
+		.total_bytes = snapshot_disks_total(s) + ((uint64_t)s->spec.memory_mib << 20),
 	};
 	struct err e;
 	if (now_us - n->told_us < PROGRESS_US || s->link.fd < 0)
@@ -225,16 +228,19 @@ static void copy_piece(struct shim *s, int64_t now_us)
 {
 	struct shim_snapshot *n = &s->snapshot;
 	struct err e;
-	int more = ramcopy_step(&n->copy, &e);
+	int more = n->copying_ram ? ramcopy_step(&n->copy, &e) : snapshot_disks_step(s, &e);
+	if (more == 0 && !n->copying_ram)
+		more = start_copy(s, &e) < 0 ? -1 : 1;
+	if (more >= 0 && n->copying_ram)
+		more = snapshot_disks_check_room(s, n->copy.stored, &e) < 0 ? -1 : more;
 	if (more == 1 && now_us > n->deadline_us)
-		more = err_set(&e, ERR_DEADLINE, 0,
-			       "the guest's memory could not be copied in time");
+		more = err_set(&e, ERR_DEADLINE, 0, "disks and memory could not be copied in time");
 	if (more < 0)
 		fail(s, &e);
 	else if (more == 0)
 		copied(s);
 	else
-		tell_progress(s, n->copy.at, now_us);
+		tell_progress(s, snapshot_disks_done(s) + n->copy.at, now_us);
 }
 
 /* ------------------------------------------------------------------ what CH wrote */
@@ -328,11 +334,14 @@ static int start_copy(struct shim *s, struct err *e)
 		return err_set(e, ERR_VMM, 0,
 			       "the VMM wrote %llu bytes of memory, the guest has %llu",
 			       (unsigned long long)bytes, (unsigned long long)want);
-	n->result.set.content =
+	n->result.set.content |=
 		(own ? MSG_SET_RAM : MSG_SET_RANGES) | (s->set_content & MSG_SET_CONFIG);
 	n->to_fd = sets_new_file(&n->staging, own ? SETS_RAM : SETS_RANGES, e);
 	if (n->to_fd < 0)
 		return -1;
+	n->copying_ram = true;
+	n->result.disks_us = between(n->copy_us, clock_us());
+	n->copy_us = clock_us();
 	return ramcopy_start(&n->copy, own ? s->jail.ram_fd : n->from_fd, n->to_fd, want, e);
 }
 
@@ -355,8 +364,7 @@ static void take(struct shim *s)
 	struct shim_snapshot *n = &s->snapshot;
 	struct err e;
 	n->copy_us = clock_us();
-	if (begin_staging(s, &e) < 0 || take_state(s, &e) < 0 || write_config(s, &e) < 0 ||
-	    start_copy(s, &e) < 0) {
+	if (begin_staging(s, &e) < 0 || take_state(s, &e) < 0 || write_config(s, &e) < 0) {
 		fail(s, &e);
 		return;
 	}
@@ -488,7 +496,10 @@ void snapshot_start(struct shim *s, uint32_t id, const struct msg_snapshot *ask)
 		.staging = SETS_STAGING_INIT,
 		.from_fd = -1,
 		.to_fd = -1,
+		.max_bytes = ask->max_bytes,
 	};
+	for (unsigned i = 0; i < MSG_DISKS_MAX; i++)
+		n->disk_fd[i] = -1;
 	s->op = MSG_SNAPSHOT;
 	s->op_id = id;
 	s->phase = MSG_PHASE_SNAPSHOTTING;
@@ -504,7 +515,10 @@ void snapshot_start(struct shim *s, uint32_t id, const struct msg_snapshot *ask)
 	set->spec.source = MSG_SOURCE_BOOT;
 	set->spec.restore = MSG_RESTORE_NONE;
 	memset(set->spec.template, 0, sizeof(set->spec.template));
-	ask_pause(s);
+	if (snapshot_disks_check(s, &n->fail) < 0)
+		answer_failed(s);
+	else
+		ask_pause(s);
 }
 
 int64_t snapshot_step(struct shim *s, int64_t now_us)

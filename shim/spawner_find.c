@@ -97,9 +97,9 @@ static DIR *list(int dir_fd, const char *what, struct err *e)
 }
 
 static int send_set(struct leash_table *t, const char *key, const struct msg_set *set,
-		    uint32_t hibernated, struct err *e)
+		    enum msg_template_kind kind, struct err *e)
 {
-	struct msg_template body = {.kind = hibernated, .set = *set};
+	struct msg_template body = {.kind = kind, .set = *set};
 	if (strcmp(set->key, key) != 0) {
 		log_error("%s holds the set of %s: left alone", key, set->key);
 		return 0;
@@ -113,7 +113,7 @@ static int find_template(struct leash_table *t, const char *name, struct err *e)
 	struct err why;
 	if (name_key_is_valid(name)) {
 		if (sets_read_meta(t->templates_fd, name, &set, &why) == 0)
-			return send_set(t, name, &set, 0, e);
+			return send_set(t, name, &set, MSG_TEMPLATE_SET, e);
 		log_error("template %s is left alone: %s", name, why.text);
 	} else if (sets_is_abandoned(t->templates_fd, name) &&
 		   sets_remove(t->templates_fd, name, &why) < 0) {
@@ -122,7 +122,16 @@ static int find_template(struct leash_table *t, const char *name, struct err *e)
 	return 0;
 }
 
-static int find_hibernated(struct leash_table *t, const char *name, struct err *e)
+/* Whether memory and disks of a hibernated sandbox still go together. */
+static bool can_wake(int sandbox_fd, const struct msg_set *set)
+{
+	CLEANUP_FD int dir = openat(sandbox_fd, SETS_OF_SANDBOX,
+				    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return dir >= 0 && !(sets_is_used(dir) && sets_has_writable_disk(&set->spec));
+}
+
+/* What of a sandbox without a shim lies there: a set that can be woken, or only its disks. */
+static int find_sandbox(struct leash_table *t, const char *name, struct err *e)
 {
 	struct msg_set set;
 	struct err why;
@@ -134,9 +143,20 @@ static int find_hibernated(struct leash_table *t, const char *name, struct err *
 		t->sandboxes_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, "sandbox", &why);
 	if (dir < 0)
 		return 0;
-	if (sets_read_meta(dir, SETS_OF_SANDBOX, &set, &why) == 0)
-		return send_set(t, name, &set, 1, e);
-	log_error("the set of sandbox %s is left alone: %s", name, why.text);
+	bool has_set = faccessat(dir, SETS_OF_SANDBOX, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	bool has_disks = faccessat(dir, SETS_DISKS, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	if (has_set && sets_read_meta(dir, SETS_OF_SANDBOX, &set, &why) == 0) {
+		if (can_wake(dir, &set))
+			return send_set(t, name, &set, MSG_TEMPLATE_HIBERNATED, e);
+		return send_set(t, name, &set, MSG_TEMPLATE_LEFT, e);
+	}
+	if (has_set)
+		log_error("the set of sandbox %s is left alone: %s", name, why.text);
+	if (!has_disks)
+		return 0;
+	if (sets_read_meta(dir, SETS_DISKS, &set, &why) == 0)
+		return send_set(t, name, &set, MSG_TEMPLATE_LEFT, e);
+	log_error("the disks of sandbox %s are left alone: %s", name, why.text);
 	return 0;
 }
 
@@ -148,7 +168,7 @@ int spawner_find_sets(struct leash_table *t, struct err *e)
 	for (struct dirent *d; result == 0 && (d = readdir(templates));)
 		result = find_template(t, d->d_name, e);
 	for (struct dirent *d; result == 0 && (d = readdir(sandboxes));)
-		result = find_hibernated(t, d->d_name, e);
+		result = find_sandbox(t, d->d_name, e);
 	if (templates)
 		closedir(templates);
 	if (sandboxes)

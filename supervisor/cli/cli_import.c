@@ -193,6 +193,7 @@ static int open_source(const char *path, struct source *s, struct msg_create *sp
 static int write_set(int templates, const struct source *s, struct msg_set *set, struct err *e)
 {
 	struct sets_staging staging = SETS_STAGING_INIT;
+	static const int no_disks[MSG_DISKS_MAX];
 	struct ramcopy copy;
 	int result = sets_begin_template(&staging, templates, set->key, e);
 	if (result < 0)
@@ -203,7 +204,7 @@ static int write_set(int templates, const struct source *s, struct msg_set *set,
 		    0 ||
 	    sets_write(&staging, SETS_STATE, s->state, s->state_length, set->state_digest, e) < 0 ||
 	    ramcopy_start(&copy, s->memory, to, (uint64_t)set->spec.memory_mib << 20, e) < 0 ||
-	    ramcopy_run(&copy, clock_us() + COPY_US, e) < 0 || sets_commit(&staging, set, e) < 0)
+	    ramcopy_run(&copy, clock_us() + COPY_US, e) < 0 || sets_commit(&staging, set, no_disks, e) < 0)
 		result = -1;
 	sets_abandon(&staging);
 	return result;

@@ -16,6 +16,7 @@
 
 /* Ours instead of libc's: the n-th call from now on fails; 0: none. */
 static int fsync_fails_at, fsync_calls;
+static struct sets_disk disks[MSG_DISKS_MAX];
 
 int fsync(int fd)
 {
@@ -114,7 +115,7 @@ static void make_template(struct place *p, const char *key, const char *text)
 	struct err e;
 	assert_int_equal(sets_begin_template(&s, p->fd, key, &e), 0);
 	stage(&s, &set, text);
-	assert_int_equal(sets_commit(&s, &set, &e), 0);
+	assert_int_equal(sets_commit(&s, &set, NULL, &e), 0);
 	assert_true(set.apparent_bytes > (uint64_t)BYTES);
 	assert_true(set.allocated_bytes > 0 && set.allocated_bytes < (uint64_t)BYTES / 4);
 }
@@ -134,11 +135,11 @@ static void test_whole_or_not_there(void **state)
 	stage(&s, &set, "{}");
 	assert_false(there(p->fd, KEY));
 	assert_int_equal(sets_read_meta(p->fd, KEY, &read, &e), -1);
-	assert_int_equal(sets_commit(&s, &set, &e), 0);
+	assert_int_equal(sets_commit(&s, &set, NULL, &e), 0);
 	assert_int_equal(entries(p->fd), 1);
 	assert_int_equal(sets_read_meta(p->fd, KEY, &read, &e), 0);
 	assert_memory_equal(&read, &set, sizeof(set));
-	int fd = sets_open(p->fd, KEY, KEY, WHAT, &read, &e);
+	int fd = sets_open(p->fd, KEY, KEY, WHAT, &read, disks, &e);
 	assert_true(fd >= 0);
 	assert_memory_equal(&read, &set, sizeof(set));
 	close(fd);
@@ -183,7 +184,7 @@ static void test_two_writers(void **state)
 	assert_int_equal(sets_remove_template(p->fd, KEY, &e), 0);
 	/* A set that came to stand there meanwhile is not replaced. */
 	assert_int_equal(mkdirat(p->fd, KEY, 0755), 0);
-	assert_int_equal(sets_commit(&one, &set, &e), -1);
+	assert_int_equal(sets_commit(&one, &set, NULL, &e), -1);
 	assert_int_equal(e.kind, ERR_STATE);
 	sets_abandon(&one);
 	assert_int_equal(entries(p->fd), 1);
@@ -219,7 +220,7 @@ static void hibernate(struct place *p, const char *text)
 	stage(&s, &set, text);
 	if (old)
 		assert_int_equal(inode(p->fd, SETS_OF_SANDBOX), old);
-	assert_int_equal(sets_commit(&s, &set, &e), 0);
+	assert_int_equal(sets_commit(&s, &set, NULL, &e), 0);
 	assert_true(inode(p->fd, SETS_OF_SANDBOX) != old);
 	assert_int_equal(entries(p->fd), 1);
 }
@@ -256,7 +257,7 @@ static void try_with_failing_disk(struct place *p, bool replace)
 		stage(&s, &set, "{\"n\":2}");
 		fsync_calls = 0;
 		fsync_fails_at = n;
-		int result = sets_commit(&s, &set, &e);
+		int result = sets_commit(&s, &set, NULL, &e);
 		fsync_fails_at = 0;
 		sets_abandon(&s);
 		if (result == 0) {
@@ -268,7 +269,7 @@ static void try_with_failing_disk(struct place *p, bool replace)
 		assert_int_equal(entries(p->fd), replace);
 		if (replace) {
 			assert_config(p->fd, SETS_OF_SANDBOX, "{\"n\":1}");
-			int fd = sets_open(p->fd, SETS_OF_SANDBOX, KEY, WHAT, &read, &e2);
+			int fd = sets_open(p->fd, SETS_OF_SANDBOX, KEY, WHAT, &read, disks, &e2);
 			assert_true(fd >= 0);
 			close(fd);
 		}
@@ -311,7 +312,7 @@ static void test_no_space(void **state)
 	assert_int_equal(last, -1);
 	assert_int_equal(e.kind, ERR_NO_SPACE);
 	/* No room for meta. */
-	assert_int_equal(sets_commit(&s, &set, &e), -1);
+	assert_int_equal(sets_commit(&s, &set, NULL, &e), -1);
 	assert_int_equal(e.kind, ERR_NO_SPACE);
 	sets_abandon(&s);
 	assert_int_equal(entries(fd), 0);
@@ -333,7 +334,7 @@ static void assert_refused(struct place *p, const char *part, const char *word)
 	struct msg_set set;
 	struct err e;
 	unsigned before = unit_open_fds();
-	assert_int_equal(sets_open(p->fd, KEY, KEY, WHAT, &set, &e), -1);
+	assert_int_equal(sets_open(p->fd, KEY, KEY, WHAT, &set, disks, &e), -1);
 	if (e.kind != ERR_INTERNAL && e.kind != ERR_VERSION)
 		fail_msg("kind %d: %s", (int)e.kind, e.text);
 	assert_says(e.text, part);
@@ -470,7 +471,7 @@ static void test_directory_in_question(void **state)
 	make_template(p, "alice:t2", "{}");
 	assert_int_equal(symlinkat("alice:t2", p->fd, KEY), 0);
 	assert_refused(p, "", "not a directory");
-	assert_int_equal(sets_open(p->fd, "alice:t2", KEY, WHAT, &set, &e), -1);
+	assert_int_equal(sets_open(p->fd, "alice:t2", KEY, WHAT, &set, disks, &e), -1);
 	assert_says(e.text, "alice:t2");
 }
 
@@ -501,8 +502,8 @@ static void test_memory_ranges_are_checked_likewise(void **state)
 	set.content = MSG_SET_RANGES;
 	assert_int_equal(sets_begin_template(&s, p->fd, KEY, &e), 0);
 	stage(&s, &set, "{}");
-	assert_int_equal(sets_commit(&s, &set, &e), 0);
-	int fd = sets_open(p->fd, KEY, KEY, WHAT, &read, &e);
+	assert_int_equal(sets_commit(&s, &set, NULL, &e), 0);
+	int fd = sets_open(p->fd, KEY, KEY, WHAT, &read, disks, &e);
 	assert_true(fd >= 0);
 	close(fd);
 	int dir = set_fd(p);
