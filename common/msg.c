@@ -354,6 +354,53 @@ static const char *check_disks(const struct msg_disk disks[MSG_DISKS_MAX], uint3
 	return NULL;
 }
 
+static bool is_cidr(const struct msg_cidr *b)
+{
+	return b->prefix <= 32 &&
+	       (b->prefix == 32 || (b->address & (UINT32_MAX >> b->prefix)) == 0);
+}
+
+static const char *check_network(const struct msg_network *b)
+{
+	static const struct msg_network none;
+	REQUIRE(b->slot > 0 || memcmp(b, &none, sizeof(none)) == 0, "network without a slot");
+	REQUIRE(b->slot <= MSG_SLOT_MAX, "network's slot");
+	REQUIRE(b->egress < MSG_EGRESS_COUNT, "network's egress");
+	REQUIRE(b->allow_count <= MSG_ALLOW_MAX &&
+			(b->allow_count > 0) == (b->egress == MSG_EGRESS_LIST),
+		"network's allow_count");
+	for (uint32_t i = 0; i < MSG_ALLOW_MAX; i++)
+		REQUIRE(i < b->allow_count ? is_cidr(&b->allow[i])
+					   : !b->allow[i].address && !b->allow[i].prefix,
+			"network's allow");
+	REQUIRE(b->port_count <= MSG_PORTS_MAX, "network's port_count");
+	for (uint32_t i = 0; i < MSG_PORTS_MAX; i++) {
+		const struct msg_port *p = &b->ports[i];
+		bool used = (p->proto == MSG_PROTO_TCP || p->proto == MSG_PROTO_UDP) && p->guest;
+		REQUIRE(i < b->port_count ? used : !p->proto && !p->guest && !p->host,
+			"network's ports");
+	}
+	REQUIRE(b->rx_mbps <= MSG_NET_RATE_MAX && b->tx_mbps <= MSG_NET_RATE_MAX, "network's rate");
+	return NULL;
+}
+
+static const char *check_wait(const struct msg_wait *b)
+{
+	bool none = b->kind == MSG_WAIT_NONE, http = b->kind == MSG_WAIT_HTTP;
+	bool tcp = http || b->kind == MSG_WAIT_TCP, vsock = b->kind == MSG_WAIT_VSOCK;
+	REQUIRE(b->kind < MSG_WAIT_COUNT, "wait's kind");
+	REQUIRE((tcp || vsock) == (b->port > 0) && (vsock || b->port <= UINT16_MAX) &&
+			b->port < UINT32_MAX,
+		"wait's port");
+	REQUIRE(b->status == 0 || (http && b->status >= 100 && b->status <= 599), "wait's status");
+	REQUIRE(none ? b->timeout_ms == 0 : b->timeout_ms > 0 && b->timeout_ms <= MSG_WAIT_MS_MAX,
+		"wait's timeout_ms");
+	REQUIRE(TEXT(b->text) && (http ? b->text[0] == '/' && !strchr(b->text, ' ')
+				       : (b->kind == MSG_WAIT_CONSOLE) == (b->text[0] != '\0')),
+		"wait's text");
+	return NULL;
+}
+
 /* What a guest is made of, as it may have become since. */
 static const char *check_guest(const struct msg_create *b)
 {
@@ -382,7 +429,7 @@ static const char *check_guest(const struct msg_create *b)
 	else
 		REQUIRE(b->template[0] == '\0' && str_is_padded(b->template, sizeof(b->template)),
 			"template");
-	return NULL;
+	return check_network(&b->network);
 }
 
 static const char *check_unplugged(const struct msg_create *b)
@@ -395,6 +442,8 @@ static const char *check_unplugged(const struct msg_create *b)
 static const char *check_create(const struct msg_create *b)
 {
 	const char *wrong = check_disks(b->disks, b->disk_count, false);
+	if (!wrong)
+		wrong = check_wait(&b->wait);
 	return wrong ? wrong : check_unplugged(b);
 }
 
@@ -545,6 +594,19 @@ static const char *check_console_write(const struct msg_console_write *b)
 {
 	REQUIRE(b->zero == 0, "reserved field");
 	REQUIRE(b->length >= 1 && b->length <= MSG_DATA_MAX, "length");
+	return NULL;
+}
+
+static const char *check_connect(const struct msg_connect *b)
+{
+	REQUIRE(b->port > 0 && b->port < UINT32_MAX, "port");
+	REQUIRE(b->timeout_ms > 0 && b->timeout_ms <= MSG_WAIT_MS_MAX, "timeout_ms");
+	return NULL;
+}
+
+static const char *check_connected(const struct msg_connected *b)
+{
+	REQUIRE(b->zero == 0, "reserved field");
 	return NULL;
 }
 

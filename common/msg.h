@@ -67,6 +67,8 @@ struct msg_header {
 	X(CONSOLE_READ, console_read, 0, false) /* -> CONSOLE_DATA */                              \
 	X(CONSOLE_DATA, console_data, 0, true)                                                     \
 	X(CONSOLE_WRITE, console_write, 0, true) /* input for the guest -> DONE */                 \
+	X(CONNECT, connect, 0, false)		 /* to a vsock port of the guest -> CONNECTED */   \
+	X(CONNECTED, connected, 1, false)	 /* its answer, with the connection */             \
 	X(EVENT, event, 0, false)		 /* shim -> supervisor: the VMM says */            \
 	X(EXIT, exit, 0, false)			 /* shim -> supervisor: the VMM ended */           \
 	X(EXIT_ACK, exit_ack, 0, false)		 /* supervisor -> shim: record kept, you may go */ \
@@ -176,8 +178,11 @@ enum msg_create_flag {
 	 * away. What the guest gave up of it is not known, so that no set can be made of it.
 	 */
 	MSG_CREATE_HOTPLUG = 1 << 2,
-	MSG_CREATE_FLAGS = (1 << 3) - 1
+	MSG_CREATE_VSOCK = 1 << 3, /* a vsock device, CID MSG_VSOCK_CID */
+	MSG_CREATE_FLAGS = (1 << 4) - 1
 };
+
+#define MSG_VSOCK_CID 3
 
 #define MSG_VCPUS_MAX	   254 /* CH's own limit with KVM on x86-64 */
 #define MSG_MEMORY_MIB_MIN 16
@@ -238,6 +243,64 @@ struct msg_disk {
 	uint32_t zero;
 };
 
+/* What a guest may reach beyond its own sandbox. */
+enum msg_egress {
+	MSG_EGRESS_NONE = 0,	 /* only answers to who came by a forwarded port */
+	MSG_EGRESS_INTERNET = 1, /* all but host, other sandboxes, private and link-local ranges */
+	MSG_EGRESS_LIST = 2,	 /* only what allow[] names */
+	MSG_EGRESS_COUNT
+};
+
+#define MSG_ALLOW_MAX	 16
+#define MSG_PORTS_MAX	 16
+#define MSG_SLOT_MAX	 65534u /* of the pool's addresses */
+#define MSG_NET_RATE_MAX 1000000u
+
+struct msg_cidr {
+	uint32_t address; /* IPv4, host order, no bit set beyond the prefix */
+	uint32_t prefix;  /* 0 to 32 */
+};
+
+enum msg_proto { MSG_PROTO_TCP = 6, MSG_PROTO_UDP = 17 };
+
+struct msg_port {
+	uint32_t proto; /* enum msg_proto */
+	uint16_t guest; /* the guest's port */
+	uint16_t host;	/* on the host too; 0: only on the sandbox's outside address */
+};
+
+/* The slot that connects the guest; unused fields are zero. */
+struct msg_network {
+	uint32_t slot;	 /* index of its outside address in [network] pool, from 1; 0: no network */
+	uint32_t egress; /* enum msg_egress */
+	uint32_t allow_count;
+	struct msg_cidr allow[MSG_ALLOW_MAX]; /* with MSG_EGRESS_LIST */
+	uint32_t port_count;
+	struct msg_port ports[MSG_PORTS_MAX];
+	uint32_t rx_mbps, tx_mbps; /* to and from the guest; 0: any */
+};
+
+/* When a start counts as done, beyond the guest's running. */
+enum msg_wait_kind {
+	MSG_WAIT_NONE = 0,
+	MSG_WAIT_TCP = 1,     /* port takes a connection */
+	MSG_WAIT_HTTP = 2,    /* GET text of port answers with status */
+	MSG_WAIT_VSOCK = 3,   /* vsock port takes a connection */
+	MSG_WAIT_CONSOLE = 4, /* the console prints text */
+	MSG_WAIT_COUNT
+};
+
+#define MSG_WAIT_TEXT_MAX 128
+#define MSG_WAIT_MS_MAX	  3600000u
+
+struct msg_wait {
+	uint32_t kind; /* enum msg_wait_kind */
+	uint32_t port;
+	uint32_t status;	      /* with MSG_WAIT_HTTP; 0: any of 200 to 399 */
+	uint32_t timeout_ms;	      /* from the guest's running on */
+	char text[MSG_WAIT_TEXT_MAX]; /* path or text: printable */
+};
+
 struct msg_create {
 	char kernel[NAME_SIZE];
 	char initramfs[NAME_SIZE];
@@ -253,7 +316,9 @@ struct msg_create {
 	uint32_t plugged_mib; /* asked for beyond memory_mib, by RESIZE; 0 when it is created */
 	uint32_t disk_count;
 	struct msg_disk disks[MSG_DISKS_MAX]; /* "disk0" and so on; the rest is zero */
-	char template[NAME_KEY_SIZE];	      /* TENANT:NAME with MSG_SOURCE_TEMPLATE, else empty */
+	struct msg_network network;
+	struct msg_wait wait;	      /* of this start only */
+	char template[NAME_KEY_SIZE]; /* TENANT:NAME with MSG_SOURCE_TEMPLATE, else empty */
 };
 
 /* What memory a set carries, bit by bit. */
@@ -276,7 +341,7 @@ enum msg_set_content {
  * One snapshot set: what was baked in, and what it takes. It is also, byte for byte, the set's file
  * "meta", so its layout goes with MSG_SET_FORMAT.
  */
-#define MSG_SET_FORMAT 3
+#define MSG_SET_FORMAT 4
 struct msg_set {
 	uint32_t format;
 	uint32_t content;	    /* enum msg_set_content */
@@ -296,6 +361,8 @@ struct msg_timings {
 	uint32_t launch_us; /* clone -> VMM executed and checked */
 	uint32_t boot_us;   /* executed -> the guest runs; CH answers its requests all together */
 	uint32_t disks_us;  /* of setup_us: making its disks */
+	uint32_t slot_us;   /* of setup_us: making its network slot */
+	uint32_t ready_us;  /* the guest runs -> it is ready, as msg_wait says */
 };
 
 struct msg_created {
@@ -355,6 +422,14 @@ struct msg_console_write {
 	uint32_t zero;
 	uint32_t length;
 	char data[MSG_DATA_MAX];
+};
+
+struct msg_connect {
+	uint32_t port; /* the guest's vsock port, not 0 or 2^32 - 1 */
+	uint32_t timeout_ms;
+};
+struct msg_connected {
+	uint32_t zero;
 };
 
 enum msg_snapshot_kind {

@@ -72,6 +72,10 @@ struct policy {
 	uint32_t console_bytes;
 	uint32_t reboots, reboot_period_s;
 
+	/* [network] pool; pool_prefix 0: there is none, and no network for anybody */
+	uint32_t pool_address, pool_prefix; /* IPv4, host order */
+	char uplink[16];		    /* empty: where the default route leads */
+
 	/* [tenant NAME] and [admin] */
 	uint32_t device_count;
 	struct policy_device devices[POLICY_DEVICES_MAX];
