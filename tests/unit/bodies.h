@@ -86,6 +86,25 @@ static void good_create(struct msg_create *b)
 	b->disks[1].flags = MSG_DISK_READONLY;
 	b->disks[1].size_mib = 0;
 }
+/* All that a wait or a network can have; which the plain body has not. */
+static __attribute__((unused)) void good_wait(struct msg_create *b)
+{
+	b->wait = (struct msg_wait){.kind = MSG_WAIT_HTTP, .port = 80, .timeout_ms = 30000};
+	str_copy(b->wait.text, sizeof(b->wait.text), "/health?full=1");
+}
+static __attribute__((unused)) void good_network(struct msg_create *b)
+{
+	b->network = (struct msg_network){
+		.slot = 7,
+		.egress = MSG_EGRESS_LIST,
+		.allow_count = 2,
+		.allow = {{0x0a010000, 16}, {0x08080808, 32}},
+		.port_count = 2,
+		.ports = {{MSG_PROTO_TCP, 80, 8080}, {MSG_PROTO_UDP, 53, 0}},
+		.rx_mbps = 100,
+		.tx_mbps = MSG_NET_RATE_MAX,
+	};
+}
 static void good_created(struct msg_created *b)
 {
 	b->vmm_pid = 43;
@@ -196,6 +215,15 @@ static void good_console_write(struct msg_console_write *b)
 {
 	b->length = 5;
 	memcpy(b->data, "a\0b\xff\n", 5);
+}
+static void good_connect(struct msg_connect *b)
+{
+	b->port = 1024;
+	b->timeout_ms = 5000;
+}
+static void good_connected(struct msg_connected *b)
+{
+	b->zero = 0;
 }
 static void good_event(struct msg_event *b)
 {

@@ -181,6 +181,99 @@ static void test_create(void **unused)
 	BAD(created, "disk's made", b->disks[0].flags = MSG_DISK_READONLY);
 }
 
+static void test_network(void **unused)
+{
+	(void)unused;
+	GOOD(create, good_network(b));
+	GOOD(create, good_network(b), b->network.slot = MSG_SLOT_MAX);
+	BAD(create, "without a slot", good_network(b), b->network.slot = 0);
+	BAD(create, "without a slot", b->network.egress = MSG_EGRESS_INTERNET);
+	BAD(create, "network's slot", b->network.slot = MSG_SLOT_MAX + 1);
+	GOOD(create, b->network.slot = 1, b->network.egress = MSG_EGRESS_INTERNET);
+	BAD(create, "egress", b->network.slot = 1, b->network.egress = MSG_EGRESS_COUNT);
+	BAD(create, "allow_count", b->network.slot = 1, b->network.egress = MSG_EGRESS_LIST);
+	BAD(create, "allow_count", good_network(b), b->network.egress = MSG_EGRESS_INTERNET);
+	BAD(create, "allow_count", good_network(b), b->network.allow_count = MSG_ALLOW_MAX + 1);
+	BAD(create, "network's allow", good_network(b), b->network.allow_count = 1);
+	GOOD(create, good_network(b), b->network.allow[0] = (struct msg_cidr){0});
+	BAD(create, "network's allow", good_network(b), b->network.allow[0].prefix = 33);
+	BAD(create, "network's allow", good_network(b), b->network.allow[0].prefix = 15);
+	BAD(create, "network's allow", good_network(b), b->network.allow[0].prefix = 0);
+	BAD(create, "network's allow", good_network(b), b->network.allow[2].prefix = 8);
+	BAD(create, "port_count", good_network(b), b->network.port_count = MSG_PORTS_MAX + 1);
+	BAD(create, "network's ports", good_network(b), b->network.port_count = 3);
+	BAD(create, "network's ports", good_network(b), b->network.port_count = 1);
+	BAD(create, "network's ports", good_network(b), b->network.ports[0].guest = 0);
+	BAD(create, "network's ports", good_network(b), b->network.ports[0].proto = 1);
+	BAD(create, "network's ports", good_network(b), b->network.ports[15].host = 1);
+	BAD(create, "network's rate", good_network(b), b->network.rx_mbps = MSG_NET_RATE_MAX + 1);
+	BAD(create, "network's rate", good_network(b), b->network.tx_mbps = UINT32_MAX);
+	/* A set and a status tell what was asked for. */
+	GOOD(status, good_network(&b->spec));
+	BAD(status, "network's slot", b->spec.network.slot = MSG_SLOT_MAX + 1);
+	BAD(template, "egress", b->set.spec.network.slot = 1, b->set.spec.network.egress = 9);
+}
+
+#define WAIT(k, p, s, ms, t)                                                                       \
+	b->wait = (struct msg_wait)                                                                \
+	{                                                                                          \
+		.kind = (k), .port = (p), .status = (s), .timeout_ms = (ms), .text = t             \
+	}
+
+static void test_wait(void **unused)
+{
+	(void)unused;
+	GOOD(create, good_wait(b));
+	GOOD(create, WAIT(MSG_WAIT_TCP, 1, 0, 1, ""));
+	GOOD(create, WAIT(MSG_WAIT_TCP, UINT16_MAX, 0, MSG_WAIT_MS_MAX, ""));
+	GOOD(create, WAIT(MSG_WAIT_VSOCK, UINT32_MAX - 1, 0, 1, ""));
+	GOOD(create, WAIT(MSG_WAIT_CONSOLE, 0, 0, 1, "login: "));
+	GOOD(create, good_wait(b), b->wait.status = 100);
+	GOOD(create, good_wait(b), b->wait.status = 599);
+	BAD(create, "wait's kind", WAIT(MSG_WAIT_COUNT, 0, 0, 1, ""));
+	BAD(create, "wait's kind", WAIT(UINT32_MAX, 0, 0, 1, ""));
+	BAD(create, "wait's port", WAIT(MSG_WAIT_TCP, 0, 0, 1, ""));
+	BAD(create, "wait's port", WAIT(MSG_WAIT_TCP, UINT16_MAX + 1, 0, 1, ""));
+	BAD(create, "wait's port", WAIT(MSG_WAIT_VSOCK, 0, 0, 1, ""));
+	BAD(create, "wait's port", WAIT(MSG_WAIT_VSOCK, UINT32_MAX, 0, 1, ""));
+	BAD(create, "wait's port", WAIT(MSG_WAIT_CONSOLE, 1, 0, 1, "x"));
+	BAD(create, "wait's port", WAIT(MSG_WAIT_NONE, 1, 0, 0, ""));
+	BAD(create, "wait's port", good_wait(b), b->wait.port = 65536);
+	BAD(create, "wait's status", WAIT(MSG_WAIT_TCP, 1, 200, 1, ""));
+	BAD(create, "wait's status", good_wait(b), b->wait.status = 99);
+	BAD(create, "wait's status", good_wait(b), b->wait.status = 600);
+	BAD(create, "wait's timeout_ms", WAIT(MSG_WAIT_NONE, 0, 0, 1, ""));
+	BAD(create, "wait's timeout_ms", good_wait(b), b->wait.timeout_ms = 0);
+	BAD(create, "wait's timeout_ms", good_wait(b), b->wait.timeout_ms = MSG_WAIT_MS_MAX + 1);
+	BAD(create, "wait's text", WAIT(MSG_WAIT_NONE, 0, 0, 0, "x"));
+	BAD(create, "wait's text", WAIT(MSG_WAIT_TCP, 1, 0, 1, "/"));
+	BAD(create, "wait's text", WAIT(MSG_WAIT_CONSOLE, 0, 0, 1, ""));
+	BAD(create, "wait's text", WAIT(MSG_WAIT_CONSOLE, 0, 0, 1, "a\nb"));
+	BAD(create, "wait's text", good_wait(b), b->wait.text[0] = 'x');
+	BAD(create, "wait's text", good_wait(b), b->wait.text[3] = ' ');
+	BAD(create, "wait's text", good_wait(b), b->wait.text[3] = '\r');
+	BAD(create, "wait's text", good_wait(b), b->wait.text[MSG_WAIT_TEXT_MAX - 1] = 'x');
+	BAD(create, "wait's text", good_wait(b), memset(b->wait.text, 0, MSG_WAIT_TEXT_MAX));
+	/* It is of one start: nothing that is kept or told has one. */
+	BAD(status, "wait", good_wait(&b->spec));
+	BAD(template, "wait", good_wait(&b->set.spec));
+	BAD(snapshotted, "wait", b->set.spec.wait.timeout_ms = 1);
+}
+
+static void test_connect(void **unused)
+{
+	(void)unused;
+	GOOD(connect, b->port = UINT32_MAX - 1);
+	GOOD(connect, b->timeout_ms = MSG_WAIT_MS_MAX);
+	BAD(connect, "port", b->port = 0);
+	BAD(connect, "port", b->port = UINT32_MAX);
+	BAD(connect, "timeout_ms", b->timeout_ms = 0);
+	BAD(connect, "timeout_ms", b->timeout_ms = MSG_WAIT_MS_MAX + 1);
+	GOOD(connected, );
+	BAD(connected, "reserved", b->zero = 1);
+	GOOD(create, b->flags |= MSG_CREATE_VSOCK);
+}
+
 static void test_status(void **unused)
 {
 	(void)unused;
@@ -382,15 +475,17 @@ static void test_wire_is_as_it_was(void **unused)
 		SIZE(CONSOLE_READ, console_read, 25),
 		SIZE(CONSOLE_DATA, console_data, 26),
 		SIZE(CONSOLE_WRITE, console_write, 27),
-		SIZE(EVENT, event, 28),
-		SIZE(EXIT, exit, 29),
-		SIZE(EXIT_ACK, exit_ack, 30),
-		SIZE(LOG, log, 31),
+		SIZE(CONNECT, connect, 28),
+		SIZE(CONNECTED, connected, 29),
+		SIZE(EVENT, event, 30),
+		SIZE(EXIT, exit, 31),
+		SIZE(EXIT_ACK, exit_ack, 32),
+		SIZE(LOG, log, 33),
 	};
-	static const size_t sizes[] = {32,   392,	 8,	    88,	 128, 8, 128,	132,
-				       524,  3864,	 3048,	    760, 4,   4, 4,	80,
-				       3456, 16,	 3440,	    8,	 8,   4, 11536, 4,
-				       16,   24 + 32768, 8 + 32768, 8,	 416, 4, 520};
+	static const size_t sizes[] = {32,   392,  8,	88,  128,   8,	128, 132,	 524,
+				       4296, 3472, 768, 4,   4,	    4,	80,  3880,	 16,
+				       3864, 8,	   8,	4,   11536, 4,	16,  24 + 32768, 8 + 32768,
+				       8,    4,	   8,	416, 4,	    520};
 	(void)unused;
 	assert_int_equal(MSG_VERSION, 1);
 	assert_int_equal(sizeof(struct msg_header), 16);
@@ -422,17 +517,13 @@ static void test_words(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_answers),
-		cmocka_unit_test(test_spawner_requests),
-		cmocka_unit_test(test_create),
-		cmocka_unit_test(test_status),
-		cmocka_unit_test(test_requests),
-		cmocka_unit_test(test_console_tails),
-		cmocka_unit_test(test_told),
-		cmocka_unit_test(test_counters),
-		cmocka_unit_test(test_sets),
-		cmocka_unit_test(test_type_and_size),
-		cmocka_unit_test(test_wire_is_as_it_was),
+		cmocka_unit_test(test_answers),	      cmocka_unit_test(test_spawner_requests),
+		cmocka_unit_test(test_create),	      cmocka_unit_test(test_network),
+		cmocka_unit_test(test_wait),	      cmocka_unit_test(test_connect),
+		cmocka_unit_test(test_status),	      cmocka_unit_test(test_requests),
+		cmocka_unit_test(test_console_tails), cmocka_unit_test(test_told),
+		cmocka_unit_test(test_counters),      cmocka_unit_test(test_sets),
+		cmocka_unit_test(test_type_and_size), cmocka_unit_test(test_wire_is_as_it_was),
 		cmocka_unit_test(test_words),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
