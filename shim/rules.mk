@@ -2,10 +2,13 @@
 SHIM_OBJECTS := $(patsubst %.c,$(B)/%.o,$(filter-out shim/main.c,$(wildcard shim/*.c)))
 PROGRAMS += $(B)/cloister-shim
 
+# What its programs and tests link with.
+SHIM_LIBS := -lcjson -lcap-ng -lmd -lnftnl -lmnl
+
 $(B)/libshim.a: $(SHIM_OBJECTS)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
 
 $(B)/cloister-shim: $(B)/shim/main.o $(B)/libshim.a $(B)/libcommon.a
 	@echo "  LD   $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -lcjson -lcap-ng -lmd -o $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(SHIM_LIBS) -o $@
