@@ -252,10 +252,9 @@ static enum http_result read_body(size_t len, bool at_eof, size_t body_max, cons
 	return HTTP_DONE;
 }
 
-enum http_result http_parse_response(const char *buf, size_t len, bool at_eof, size_t body_max,
-				     struct http_response *out, struct err *e)
+static enum http_result parse_head(const char *buf, size_t len, bool at_eof,
+				   struct http_response *out, struct framing *f, struct err *e)
 {
-	struct framing f = {0};
 	size_t head = 0;
 	*out = (struct http_response){0};
 	if (!starts_like_http(buf, len))
@@ -266,11 +265,27 @@ enum http_result http_parse_response(const char *buf, size_t len, bool at_eof, s
 				       : "the connection ended in the middle of a head");
 	if (r != HTTP_DONE)
 		return r;
-	r = read_head(buf, head, out, &f, e);
-	if (r != HTTP_DONE)
-		return r;
+	r = read_head(buf, head, out, f, e);
 	out->body = buf + head;
-	return read_body(len, at_eof, body_max, &f, out, e);
+	out->consumed = head;
+	return r;
+}
+
+enum http_result http_parse_head(const char *buf, size_t len, bool at_eof,
+				 struct http_response *out, struct err *e)
+{
+	struct framing f = {0};
+	enum http_result r = parse_head(buf, len, at_eof, out, &f, e);
+	out->chunked = f.chunked;
+	return r;
+}
+
+enum http_result http_parse_response(const char *buf, size_t len, bool at_eof, size_t body_max,
+				     struct http_response *out, struct err *e)
+{
+	struct framing f = {0};
+	enum http_result r = parse_head(buf, len, at_eof, out, &f, e);
+	return r == HTTP_DONE ? read_body(len, at_eof, body_max, &f, out, e) : r;
 }
 
 bool http_header(const char *buf, size_t head_length, const char *name, const char **value,

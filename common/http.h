@@ -50,6 +50,13 @@ enum http_result http_parse_response(const char *buf, size_t len, bool at_eof, s
 				     struct http_response *out, struct err *e);
 
 /*
+ * The same for whom the head is enough: HTTP_DONE as soon as it is whole, consumed is its length,
+ * and nothing is known of a body but where it begins.
+ */
+enum http_result http_parse_head(const char *buf, size_t len, bool at_eof,
+				 struct http_response *out, struct err *e);
+
+/*
  * Finds the header name (any case) in a head that http_parse_response() took: *value points into
  * buf, without the blanks around it. False when it is not there. The first of several counts.
  */

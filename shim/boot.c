@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "boot.h"
 
+#include "announce.h"
 #include "boot_source.h"
 #include "caps.h"
 #include "cgroup.h"
@@ -8,6 +9,7 @@
 #include "log.h"
 #include "serve.h"
 #include "sets.h"
+#include "slot.h"
 #include "uplink.h"
 #include "util.h"
 
@@ -180,6 +182,67 @@ static void on_restored_resume(void *arg, const struct http_response *answer, bo
 	step_answered(arg, CH_API_RESUME, answer, e);
 }
 
+static void answer_created(struct shim *s)
+{
+	struct err e;
+	s->phase = MSG_PHASE_RUNNING;
+	s->op = MSG_NONE;
+	if (s->op_id == 0)
+		return;
+	if (chan_send_created(&s->link, s->op_id, &s->created, &e) < 0)
+		uplink_close(s, e.text);
+	else
+		serve_watch_link(s);
+}
+
+/* The guest runs: CREATE is answered, or waits for it to be ready. */
+static void runs(struct shim *s)
+{
+	int64_t now = clock_us();
+	const struct ready_where where = {
+		.address = SLOT_GUEST,
+		.vsock_fd = s->jail.vsock_fd,
+		.proc_fd = s->jail.proc_fd,
+		.console = &s->console,
+	};
+	s->created.vmm_pid = (uint32_t)s->vmm.pid;
+	s->created.timings.boot_us = elapsed_us(s->executed_us, now);
+	s->created_real_us = clock_real_us();
+	s->running_us = now;
+	if (s->spec.restore != MSG_RESTORE_NONE)
+		announce_start(s);
+	if (s->wait.kind == MSG_WAIT_NONE)
+		answer_created(s);
+	else
+		ready_start(&s->ready, &s->wait, &where, now);
+}
+
+int64_t boot_await(struct shim *s, int64_t now_us)
+{
+	struct err e;
+	bool write = false;
+	if (!ready_is_on(&s->ready))
+		return INT64_MAX;
+	/* It is being ended, for a panic say: its exit is the answer. */
+	if (s->op != MSG_CREATE || s->ending != SHIM_ENDING_NONE) {
+		ready_close(&s->ready);
+		return INT64_MAX;
+	}
+	switch (ready_step(&s->ready, now_us, &e)) {
+	case READY_DONE:
+		s->created.timings.ready_us = elapsed_us(s->running_us, now_us);
+		answer_created(s);
+		break;
+	case READY_FAILED:
+		boot_fail(s, &e);
+		break;
+	case READY_MORE:
+		serve_watch(s, ready_fd(&s->ready, &write), SHIM_READY, true, write);
+		break;
+	}
+	return ready_next(&s->ready);
+}
+
 /* The last answer: vm.boot's, or for a restore that of vm.info, which must say Running. */
 static void on_boot(void *arg, const struct http_response *answer, bool late, const struct err *e)
 {
@@ -202,18 +265,7 @@ static void on_boot(void *arg, const struct http_response *answer, bool late, co
 		boot_fail(s, &err);
 		return;
 	}
-	int64_t now = clock_us();
-	s->created.vmm_pid = (uint32_t)s->vmm.pid;
-	s->created.timings.boot_us = elapsed_us(s->executed_us, now);
-	s->created_real_us = clock_real_us();
-	s->phase = MSG_PHASE_RUNNING;
-	s->op = MSG_NONE;
-	if (s->op_id == 0)
-		return;
-	if (chan_send_created(&s->link, s->op_id, &s->created, &err) < 0)
-		uplink_close(s, err.text);
-	else
-		serve_watch_link(s);
+	runs(s);
 }
 
 int64_t boot_check(struct shim *s, int64_t now_us)
@@ -224,6 +276,10 @@ int64_t boot_check(struct shim *s, int64_t now_us)
 		s->api_lost_us = now_us;
 	if (now_us - s->api_lost_us < API_LOST_US)
 		return s->api_lost_us + API_LOST_US;
+	/* Where no request was under way, nobody has noted anything. */
+	if (s->fail.kind == ERR_NONE)
+		err_set(&s->fail, ERR_VMM, 0,
+			"the VMM closed its API connection before the guest was ready");
 	boot_fail(s, &s->fail);
 	return INT64_MAX;
 }
@@ -368,13 +424,25 @@ static int read_host_ns(struct confine_ns *host, struct err *e)
 	return proc < 0 ? -1 : confine_read_ns(proc, "self", host, e);
 }
 
+/* What CREATE waits for must be there to wait for. */
+static int check_wait(const struct shim *s, struct err *e)
+{
+	enum msg_wait_kind kind = (enum msg_wait_kind)s->wait.kind;
+	if (kind == MSG_WAIT_VSOCK && !(s->spec.flags & MSG_CREATE_VSOCK))
+		return err_set(e, ERR_INVALID, 0, "wait_for: the guest has no vsock");
+	if ((kind == MSG_WAIT_TCP || kind == MSG_WAIT_HTTP) && !s->spec.network.slot)
+		return err_set(e, ERR_INVALID, 0, "wait_for: the guest has no network");
+	return 0;
+}
+
 int boot_start(struct shim *s, struct err *e)
 {
 	struct vmm_ends ends __attribute__((cleanup(close_ends))) = {-1, -1, -1};
 	struct confine_ns host;
 	s->phase = MSG_PHASE_SETUP;
 	if (read_host_ns(&host, e) < 0 || open_cgroup(s, e) < 0 ||
-	    boot_source_enter(s, create_deadline(s), e) < 0 || open_streams(s, &ends, e) < 0)
+	    boot_source_enter(s, create_deadline(s), e) < 0 || check_wait(s, e) < 0 ||
+	    open_streams(s, &ends, e) < 0)
 		return -1;
 	http_client_open(&s->api, fd_take(&s->jail.api_conn), s);
 	if (send_requests(s, e) < 0)

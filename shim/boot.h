@@ -19,6 +19,12 @@ void boot_fail(struct shim *s, const struct err *why);
 void boot_clear(struct shim *s);
 
 /*
+ * Looks whether a guest that runs is ready, where CREATE asks for that, and answers it then. Gives
+ * the time to look again, or INT64_MAX.
+ */
+int64_t boot_await(struct shim *s, int64_t now_us);
+
+/*
  * Looks after a start whose API connection broke: the VMM's exit, if it comes, tells why; after a
  * short while without one the start has failed. Gives the time to look again, or INT64_MAX.
  */

@@ -151,6 +151,16 @@ static bool add_devices(cJSON *config, const struct msg_create *spec)
 	       cJSON_AddTrueToObject(balloon, "free_page_reporting");
 }
 
+static bool add_vsock(cJSON *config, const struct msg_create *spec)
+{
+	if (!(spec->flags & MSG_CREATE_VSOCK))
+		return true;
+	cJSON *vsock = cJSON_AddObjectToObject(config, "vsock");
+	return vsock && cJSON_AddStringToObject(vsock, "id", "vsock0") &&
+	       add_number(vsock, "cid", MSG_VSOCK_CID) &&
+	       cJSON_AddStringToObject(vsock, "socket", JAIL_VSOCK_PATH);
+}
+
 char *ch_api_create_body(const struct msg_create *spec, struct err *e)
 {
 	return ch_api_config(spec, MSG_RESTORE_NONE, e);
@@ -162,7 +172,7 @@ char *ch_api_config(const struct msg_create *spec, enum msg_restore restore, str
 	char *body = NULL;
 	if (config && add_cpus(config, spec) &&
 	    add_memory(config, spec, restore == MSG_RESTORE_MAP) && add_payload(config, spec) &&
-	    add_devices(config, spec) && ch_disks_add(config, spec))
+	    add_devices(config, spec) && ch_disks_add(config, spec) && add_vsock(config, spec))
 		body = cJSON_PrintUnformatted(config);
 	if (!body) {
 		err_errno(e, ENOMEM, "build the VM's configuration");
@@ -241,16 +251,25 @@ static bool is_string(const cJSON *item, const char *want)
 /* What nobody asked for and a VMM of its own accord must not have. */
 static const char *unasked(const cJSON *config)
 {
-	static const char *const keys[] = {"net",	   "fs",     "generic-vhost-user",
-					   "pmem",	   "vsock",  "devices",
-					   "user_devices", "vdpa",   "sgx_epc",
-					   "tpm",	   "ivshmem"};
+	static const char *const keys[] = {"net",    "fs",	"generic-vhost-user",
+					   "pmem",   "devices", "user_devices",
+					   "vdpa",   "sgx_epc", "tpm",
+					   "ivshmem"};
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const cJSON *item = member(config, keys[i]);
 		if (item && !cJSON_IsNull(item) && !(cJSON_IsArray(item) && !item->child))
 			return keys[i];
 	}
 	return NULL;
+}
+
+static bool is_vsock(const cJSON *vsock, const struct msg_create *spec)
+{
+	if (!(spec->flags & MSG_CREATE_VSOCK))
+		return !vsock || cJSON_IsNull(vsock);
+	return is_string(member(vsock, "id"), "vsock0") &&
+	       is_number(member(vsock, "cid"), MSG_VSOCK_CID) &&
+	       is_string(member(vsock, "socket"), JAIL_VSOCK_PATH);
 }
 
 /* The key whose value is not as asked, or NULL. */
@@ -285,6 +304,8 @@ static const char *config_difference(const cJSON *config, const struct msg_creat
 		return "balloon";
 	if (!ch_disks_are(config, spec))
 		return "disks";
+	if (!is_vsock(member(config, "vsock"), spec))
+		return "vsock";
 	return unasked(config);
 }
 

@@ -21,8 +21,41 @@ void console_close(struct console *c)
 	*c = (struct console){0};
 }
 
+void console_look_for(struct console *c, const char *text)
+{
+	struct console_search *s = &c->search;
+	*s = (struct console_search){0};
+	s->len = strnlen(text, MSG_WAIT_TEXT_MAX - 1);
+	memcpy(s->text, text, s->len);
+	for (size_t i = 1, at = 0; i < s->len; i++) {
+		while (at > 0 && text[i] != text[at])
+			at = s->back[at - 1];
+		if (text[i] == text[at])
+			at++;
+		s->back[i] = (uint8_t)at;
+	}
+}
+
+bool console_has_seen(const struct console *c)
+{
+	return c->search.found;
+}
+
+static void search(struct console_search *s, const char *data, size_t len)
+{
+	for (size_t i = 0; i < len && !s->found; i++) {
+		while (s->matched > 0 && data[i] != s->text[s->matched])
+			s->matched = s->back[s->matched - 1];
+		if (data[i] == s->text[s->matched])
+			s->matched++;
+		s->found = s->matched == s->len;
+	}
+}
+
 void console_append(struct console *c, const char *data, size_t len)
 {
+	if (c->search.len)
+		search(&c->search, data, len);
 	if (len > c->size) {
 		c->end += len - c->size;
 		data += len - c->size;

@@ -8,10 +8,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A text that is looked for in all that is printed: Knuth, Morris and Pratt's automaton. */
+struct console_search {
+	char text[MSG_WAIT_TEXT_MAX];
+	uint8_t back[MSG_WAIT_TEXT_MAX]; /* where to go on after a byte that does not fit */
+	size_t len, matched;
+	bool found;
+};
+
 struct console {
 	char *ring;
 	size_t size;
 	uint64_t end; /* bytes ever printed */
+	struct console_search search;
 };
 
 /* Takes size bytes of address space; memory is used only as the guest prints. -1: none left. */
@@ -19,6 +28,14 @@ int console_open(struct console *c, size_t size, struct err *e);
 void console_close(struct console *c);
 
 void console_append(struct console *c, const char *data, size_t len);
+
+/*
+ * Looks for text (not empty, at most MSG_WAIT_TEXT_MAX - 1 bytes of it) in what is appended from
+ * now on, whatever pieces it comes in and whether it is kept or not. Costs at most two steps a
+ * byte.
+ */
+void console_look_for(struct console *c, const char *text);
+bool console_has_seen(const struct console *c);
 
 /*
  * Fills out with what is kept from offset on (or, with tail set, the last offset bytes), at most

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ending.h"
 
+#include "announce.h"
 #include "boot.h"
 #include "cgroup.h"
+#include "connect.h"
 #include "log.h"
 #include "ops.h"
 #include "output.h"
@@ -187,6 +189,9 @@ static void fail_create(struct shim *s)
 	struct err e;
 	if (s->fail.kind == ERR_DEADLINE)
 		e = s->fail;
+	else if (ready_is_on(&s->ready))
+		err_set(&e, ERR_VMM, 0, "%s before the guest was ready, as wait_for asks",
+			s->exit.detail);
 	else
 		err_set(&e, ERR_VMM, 0, "%s while the guest was being started", s->exit.detail);
 	boot_fail(s, &e);
@@ -200,6 +205,13 @@ static void fail_op(struct shim *s)
 	err_set(&e, ERR_VMM, 0, "%s", s->exit.detail);
 	s->op = MSG_NONE;
 	uplink_error(s, s->op_id, &e);
+}
+
+static void fail_connects(struct shim *s)
+{
+	struct err e;
+	err_set(&e, ERR_VMM, 0, "%s", s->exit.detail);
+	connect_fail(s, &e);
 }
 
 void ending_reap(struct shim *s)
@@ -224,6 +236,8 @@ void ending_reap(struct shim *s)
 	s->phase = MSG_PHASE_ENDED;
 	snapshot_abandon(s);
 	http_client_close(&s->api);
+	announce_close(s);
+	fail_connects(s);
 	/*
 	 * A request that CH will not answer any more is told so before the record; but the sandbox
 	 * is not to go back for a moment to what it was before a snapshot.

@@ -40,6 +40,7 @@ void jail_close(struct jail *jail)
 	fd_close(&jail->templates_fd);
 	fd_close(&jail->sandboxes_fd);
 	fd_close(&jail->snapshot_fd);
+	fd_close(&jail->vsock_fd);
 }
 
 /* A new tmpfs at path below root_fd; gives its root's descriptor. */
@@ -95,6 +96,15 @@ static int add_devices(int root_fd, uid_t uid, int *dev_fd, struct err *e)
 		return -1;
 	*dev_fd = fd_take(&fd);
 	return 0;
+}
+
+/* A new one in every jail: no socket of an earlier VMM can lie in it. */
+static int add_vsock(int root_fd, uid_t uid, struct jail *jail, struct err *e)
+{
+	if (add_scratch(root_fd, "vsock", VSOCK_BYTES, VSOCK_INODES, uid, e) < 0)
+		return -1;
+	jail->vsock_fd = openat(root_fd, "vsock", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return jail->vsock_fd < 0 ? err_errno(e, errno, "open /vsock") : 0;
 }
 
 /* An image of the host's administrator, found by name below STATE_DIR/images, bound read-only. */
@@ -253,8 +263,7 @@ static int fill_root(int root_fd, const struct policy *policy, const struct jail
 	if (add_guest_images(root_fd, policy, guest, e) < 0 ||
 	    jail_restore_add(root_fd, guest, uid, jail, e) < 0 ||
 	    disks_mount(root_fd, guest->disks, guest->spec, uid, e) < 0 ||
-	    add_snapshot_dir(root_fd, guest, jail, e) < 0 ||
-	    add_scratch(root_fd, "vsock", VSOCK_BYTES, VSOCK_INODES, uid, e) < 0 ||
+	    add_snapshot_dir(root_fd, guest, jail, e) < 0 || add_vsock(root_fd, uid, jail, e) < 0 ||
 	    open_pty(jail, e) < 0 || add_api_socket(dev_fd, jail, e) < 0)
 		return -1;
 	return mnt_set(dev_fd, false, MNT_DEV_RO, "/dev", e);

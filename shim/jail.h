@@ -24,6 +24,8 @@
 #define JAIL_SNAPSHOT_PATH  "/snapshot"
 #define JAIL_RESTORE_PATH   "/restore"
 #define JAIL_SET_RAM_PATH   "/restore/ram"
+#define JAIL_VSOCK_NAME	    "sock"
+#define JAIL_VSOCK_PATH	    "/vsock/" JAIL_VSOCK_NAME
 
 struct jail {
 	int proc_fd;	/* O_PATH of a /proc that shows the host's processes */
@@ -35,11 +37,12 @@ struct jail {
 	int templates_fd; /* STATE_DIR/templates and sandboxes, for sets */
 	int sandboxes_fd;
 	int snapshot_fd; /* /snapshot: root's but while vm.snapshot runs */
+	int vsock_fd;	 /* O_PATH of /vsock, which is the VMM's */
 };
 
 #define JAIL_INIT                                                                                  \
 	{                                                                                          \
-		-1, -1, -1, -1, -1, -1, -1, -1, -1                                                 \
+		-1, -1, -1, -1, -1, -1, -1, -1, -1, -1                                             \
 	}
 
 /* What the jail is built for. */

@@ -2,6 +2,7 @@
 #include "ops.h"
 
 #include "boot.h"
+#include "connect.h"
 #include "devices.h"
 #include "ending.h"
 #include "log.h"
@@ -251,6 +252,16 @@ static int on_counters(struct shim *s, const struct msg *m)
 	return 0;
 }
 
+static int on_connect(struct shim *s, const struct msg *m)
+{
+	struct err e;
+	struct msg_connect body;
+	if (msg_read_connect(m, &body, &e) < 0)
+		return refuse(s, &e);
+	connect_start(s, m->header.id, &body);
+	return 0;
+}
+
 /* ------------------------------------------------------------------ the end */
 
 static int on_kill(struct shim *s, const struct msg *m)
@@ -395,6 +406,7 @@ static const struct {
 	{MSG_BALLOON, LIVE, on_balloon},
 	{MSG_RESIZE, LIVE, on_resize},
 	{MSG_COUNTERS, LIVE, on_counters},
+	{MSG_CONNECT, PHASE(RUNNING), on_connect},
 	{MSG_KILL, ANY_PHASE, on_kill},
 	{MSG_CONSOLE_READ, ANY_PHASE & ~PHASE(NEW), on_console_read},
 	{MSG_CONSOLE_WRITE, LIVE, on_console_write},

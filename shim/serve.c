@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "serve.h"
 
+#include "announce.h"
 #include "boot.h"
+#include "connect.h"
 #include "ending.h"
 #include "log.h"
 #include "ops.h"
@@ -104,6 +106,11 @@ static void handle(struct shim *s, enum shim_source source, uint32_t events)
 	case SHIM_PTY:
 		ops_flush_input(s);
 		break;
+	case SHIM_READY:
+	case SHIM_CONNECT:
+	case SHIM_ANNOUNCE:
+		/* Their steps are taken in run_timers(), after every wake-up. */
+		break;
 	case SHIM_SOURCE_COUNT:
 		break;
 	}
@@ -121,6 +128,9 @@ static int run_timers(struct shim *s)
 	http_client_expire(&s->api, now);
 	ending_step(s, now);
 	int64_t next = boot_check(s, now);
+	next = earlier(next, boot_await(s, now));
+	next = earlier(next, connect_step(s, now));
+	next = earlier(next, announce_step(s, now));
 	next = earlier(next, snapshot_step(s, now));
 	next = earlier(next, output_renew_budgets(s, now));
 	next = earlier(next, http_client_next_deadline(&s->api));
@@ -186,6 +196,11 @@ static int await_create(struct shim *s, struct err *e)
 		return -1;
 	s->op = MSG_CREATE;
 	s->op_id = m.header.id;
+	/* It is no part of what the guest is, which sets and STATUS tell. */
+	s->wait = s->spec.wait;
+	memset(&s->spec.wait, 0, sizeof(s->spec.wait));
+	if (s->wait.kind == MSG_WAIT_CONSOLE)
+		console_look_for(&s->console, s->wait.text);
 	return 0;
 }
 
@@ -207,6 +222,8 @@ static int prepare(struct shim *s, const char *key, uid_t uid, struct err *e)
 		.err_fd = -1,
 		.event_fd = -1,
 		.ending_next_us = INT64_MAX,
+		.ready = READY_INIT,
+		.announce = {.conn = VSOCK_CONN_INIT},
 		.epoll_fd = -1,
 		.greeted = true, /* the spawner made this link: no HELLO is needed */
 	};
@@ -237,8 +254,11 @@ static int finish(struct shim *s, int status)
 	launch_kill(&s->vmm, DRAIN_MS);
 	boot_clear(s);
 	uplink_drain(s, DRAIN_MS);
+	connect_drop(s);
 	chan_close(&s->link);
 	log_set_sink(NULL, NULL);
+	ready_close(&s->ready);
+	announce_close(s);
 	http_client_close(&s->api);
 	console_close(&s->console);
 	fd_close(&s->listener);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The one sandbox that a serving shim looks after, shared by the files that make up serving:
- * serve.c (the loop), uplink.c (the supervisor), boot.c (create), ops.c (requests), output.c (what
- * the VMM sends), ending.c (how it ends).
+ * serve.c (the loop), uplink.c (the supervisor), boot.c (create), ops.c (requests), connect.c and
+ * announce.c (vsock), output.c (what the VMM sends), ending.c (how it ends).
  */
 #ifndef SHIM_SHIM_H
 #define SHIM_SHIM_H
@@ -17,6 +17,7 @@
 #include "launch.h"
 #include "policy.h"
 #include "ramcopy.h"
+#include "ready.h"
 #include "sets.h"
 
 /* What the epoll loop can be woken by. */
@@ -29,6 +30,9 @@ enum shim_source {
 	SHIM_STDERR,
 	SHIM_EVENTS,
 	SHIM_PTY,
+	SHIM_READY,
+	SHIM_CONNECT,
+	SHIM_ANNOUNCE,
 	SHIM_SOURCE_COUNT
 };
 
@@ -39,9 +43,11 @@ struct shim_budget {
 	bool stopped; /* not watched until the period ends */
 };
 
-#define SHIM_ERROR_LINES 4
-#define SHIM_LINE_MAX	 256
-#define SHIM_WAITERS	 8
+#define SHIM_ERROR_LINES  4
+#define SHIM_LINE_MAX	  256
+#define SHIM_WAITERS	  8
+#define SHIM_CONNECTS	  8
+#define SHIM_ANNOUNCE_MAX 512
 
 /* Lines of the VMM's standard error: the last one as it comes, and the last ERROR ones. */
 struct shim_stderr {
@@ -95,6 +101,22 @@ struct shim_snapshot {
 	struct err fail;
 };
 
+/* A CONNECT in hand. */
+struct shim_connect {
+	uint32_t id;
+	int64_t deadline_us;
+	struct vsock_conn conn;
+};
+
+/* What a restored guest is told; see announce.c. */
+struct shim_announce {
+	struct vsock_conn conn;
+	bool open;
+	char text[SHIM_ANNOUNCE_MAX];
+	size_t length, sent; /* length 0: nothing is being told */
+	int64_t deadline_us;
+};
+
 struct shim {
 	const struct policy *policy;
 	char key[NAME_KEY_SIZE];
@@ -111,7 +133,8 @@ struct shim {
 	uint32_t logs_dropped;
 
 	/* the sandbox */
-	struct msg_create spec;
+	struct msg_create spec; /* without its wait: that is this start's alone */
+	struct msg_wait wait;
 	struct msg_created created;
 	uint32_t set_content;		 /* of the set that it was restored from */
 	char set_version[MSG_BUILD_MAX]; /* of the VMM that wrote the set that is restored */
@@ -125,6 +148,11 @@ struct shim {
 	struct console console;
 	int64_t executed_us; /* the VMM's execve */
 	int64_t api_lost_us; /* when its connection broke during the start, or 0 */
+	int64_t running_us;  /* when the guest ran */
+	struct ready ready;  /* what the answer to CREATE waits for */
+	struct shim_connect connects[SHIM_CONNECTS];
+	unsigned connect_count;
+	struct shim_announce announce;
 
 	/* the request to CH in hand; one at a time */
 	enum msg_type op;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "uplink.h"
 
+#include "connect.h"
 #include "file.h"
 #include "log.h"
 #include "serve.h"
@@ -96,6 +97,7 @@ void uplink_close(struct shim *s, const char *why)
 	chan_close(&s->link);
 	s->greeted = false;
 	s->waiter_count = 0;
+	connect_drop(s);
 	/* The next supervisor did not ask for what is in hand: its answer goes to nobody. */
 	s->op_id = 0;
 }

@@ -40,6 +40,8 @@ static void expect_body(const char *want)
 	",\"balloon\":{\"id\":\"balloon0\",\"size\":0,\"deflate_on_oom\":true,"                    \
 	"\"free_page_reporting\":true}"
 
+#define VSOCK ",\"vsock\":{\"id\":\"vsock0\",\"cid\":3,\"socket\":\"/vsock/sock\"}"
+
 static void test_create_body(void **unused)
 {
 	(void)unused;
@@ -57,6 +59,8 @@ static void test_create_body(void **unused)
 	expect_body(BODY("254", "4398045462528", "", ""));
 	spec.memory_mib = spec.max_memory_mib = 4095;
 	expect_body(BODY("254", "4293918720", "", ""));
+	spec.flags = MSG_CREATE_VSOCK;
+	expect_body(BODY("254", "4293918720", "", VSOCK));
 }
 
 /* What it may grow to, and what its balloon holds. */
@@ -251,7 +255,7 @@ static void test_config_as_asked(void **unused)
 {
 	struct err e = {0};
 	(void)unused;
-	spec.flags = MSG_CREATE_BALLOON;
+	spec.flags = MSG_CREATE_BALLOON | MSG_CREATE_VSOCK;
 	if (check_config("{", "{\"more\":[1,{}],", &e) != 0)
 		fail_msg("%s", e.text);
 	spec.memory_mib = spec.max_memory_mib = MSG_MEMORY_MIB_MAX - 1;
@@ -283,7 +287,14 @@ static void test_config_differences(void **unused)
 		{"memory.zones", "]}", ",{\"id\":\"more\"}]}"},
 		{"console.mode", "\"Off\"", "\"Tty\""},
 		{"disks", "\"pvpanic\"", "\"disks\":[{}],\"pvpanic\""},
-		{"vsock", "\"pvpanic\"", "\"vsock\":{\"cid\":3},\"pvpanic\""},
+		{"vsock", "\"vsock0\"", "\"vsock1\""},
+		{"vsock", "\"id\":\"vsock0\",", ""},
+		{"vsock", "\"cid\":3", "\"cid\":4"},
+		{"vsock", "\"cid\":3", "\"cid\":\"3\""},
+		{"vsock", "/vsock/sock", "/vsock/other"},
+		{"vsock", "\"vsock\":{", "\"socks\":{"},
+		{"vsock", "\"vsock\":{", "\"vsock\":[],\"x\":{"},
+		{"net", "\"pvpanic\"", "\"net\":[{}],\"pvpanic\""},
 		{"payload.kernel", "\"/kernel\"", "\"/other\""},
 		{"payload.kernel", "\"payload\"", "\"payloads\""},
 		{"serial.mode", "\"Tty\"", "\"Null\""},
@@ -293,7 +304,7 @@ static void test_config_differences(void **unused)
 		{"balloon", "\"balloon\":", "\"balloon\":null,\"x\":"},
 	};
 	(void)unused;
-	spec.flags = MSG_CREATE_BALLOON;
+	spec.flags = MSG_CREATE_BALLOON | MSG_CREATE_VSOCK;
 	spec.max_vcpus = 3;
 	spec.max_memory_mib = 256 + MSG_HOTPLUG_MIB;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -305,6 +316,17 @@ static void test_config_differences(void **unused)
 		snprintf(want, sizeof(want), "did not take %s as asked", cases[i].key);
 		assert_says(e.text, want);
 	}
+}
+
+/* Nobody asked for one. */
+static void test_config_vsock_unasked(void **unused)
+{
+	struct err e = {0};
+	(void)unused;
+	assert_int_equal(check_config("\"pvpanic\"", "\"vsock\":{\"cid\":3},\"pvpanic\"", &e), -1);
+	assert_says(e.text, "did not take vsock as asked");
+	assert_int_equal(check_config("\"pvpanic\"", "\"vsock\":{},\"pvpanic\"", &e), -1);
+	assert_int_equal(check_config("\"pvpanic\"", "\"vsock\":null,\"pvpanic\"", &e), 0);
 }
 
 static void test_config_no_answer(void **unused)
@@ -441,6 +463,7 @@ int main(void)
 		cmocka_unit_test_setup(test_version, setup),
 		cmocka_unit_test_setup(test_config_as_asked, setup),
 		cmocka_unit_test_setup(test_config_differences, setup),
+		cmocka_unit_test_setup(test_config_vsock_unasked, setup),
 		cmocka_unit_test_setup(test_config_no_answer, setup),
 		cmocka_unit_test_setup(test_events, setup),
 		cmocka_unit_test_setup(test_calls, setup),

@@ -134,13 +134,68 @@ static void test_no_room(void **unused)
 	assert_int_equal(e.kind, ERR_NO_SPACE);
 }
 
+/* Beside memmem(3) over all of it, with texts that overlap themselves, in pieces of any size. */
+static void test_search(void **unused)
+{
+	static const char *const texts[] = {"a",	  "aa",	       "ab",	  "aab",
+					    "abab",	  "ababb",     "aabaaab", "abbaba",
+					    "aaaaaaaaab", "bababbabab"};
+	static char data[4000];
+	struct err e;
+	(void)unused;
+	for (unsigned round = 0; round < 400; round++) {
+		const char *text = texts[round % (sizeof(texts) / sizeof(texts[0]))];
+		size_t at = 0;
+		/* Smaller than what is appended: nothing of it need be kept. */
+		assert_int_equal(console_open(&c, 64, &e), 0);
+		assert_false(console_has_seen(&c));
+		console_look_for(&c, text);
+		for (size_t i = 0; i < sizeof(data); i++)
+			data[i] = random_below(round % 7 + 2) ? 'a' : 'b';
+		while (at < sizeof(data)) {
+			size_t n = 1 + random_below(round % 2 ? 3 : 200);
+			n = n < sizeof(data) - at ? n : sizeof(data) - at;
+			console_append(&c, data + at, n);
+			at += n;
+			bool want = memmem(data, at, text, strlen(text)) != NULL;
+			assert_int_equal(console_has_seen(&c), want);
+		}
+		/* The next search starts anew. */
+		console_look_for(&c, "no such text");
+		assert_false(console_has_seen(&c));
+		console_close(&c);
+	}
+}
+
+static void test_search_edges(void **unused)
+{
+	static char longest[MSG_WAIT_TEXT_MAX + 1];
+	struct err e;
+	(void)unused;
+	assert_int_equal(console_open(&c, 4096, &e), 0);
+	memset(longest, 'x', MSG_WAIT_TEXT_MAX - 1);
+	longest[MSG_WAIT_TEXT_MAX - 2] = 'y';
+	console_look_for(&c, longest);
+	for (int i = 0; i < 1000; i++)
+		console_append(&c, "x", 1);
+	console_append(&c, "\0y", 2);
+	assert_false(console_has_seen(&c));
+	console_append(&c, longest, MSG_WAIT_TEXT_MAX - 2);
+	assert_false(console_has_seen(&c));
+	console_append(&c, "", 0);
+	console_append(&c, "y", 1);
+	assert_true(console_has_seen(&c));
+	console_append(&c, "more", 4);
+	assert_true(console_has_seen(&c));
+	console_close(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_empty),
-		cmocka_unit_test(test_against_an_array),
-		cmocka_unit_test(test_read_on),
-		cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_empty),	cmocka_unit_test(test_against_an_array),
+		cmocka_unit_test(test_read_on), cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_search),	cmocka_unit_test(test_search_edges),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

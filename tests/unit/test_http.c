@@ -516,6 +516,37 @@ static void test_garbage(void **state)
 	}
 }
 
+/* For whom the head is enough: the same judgement of it, and no wait for what follows. */
+static void test_head_alone(void **unused)
+{
+	static const char *const bodies[] = {
+		"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\nab",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"HTTP/1.0 200 OK\r\n\r\n",
+		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+	};
+	struct http_response out;
+	struct err e;
+	(void)unused;
+	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+		size_t head = (size_t)(strstr(bodies[i], "\r\n\r\n") - bodies[i]) + 4;
+		for (size_t n = 0; n < head; n++)
+			assert_int_equal(http_parse_head(bodies[i], n, false, &out, &e), HTTP_MORE);
+		assert_int_equal(http_parse_head(bodies[i], head - 1, true, &out, &e), HTTP_ERROR);
+		assert_int_equal(http_parse_head(bodies[i], strlen(bodies[i]), false, &out, &e),
+				 HTTP_DONE);
+		assert_int_equal(out.status, i == 3 ? 100 : 200);
+		assert_int_equal(out.consumed, head);
+		assert_int_equal(out.head_length, head);
+		assert_int_equal(out.interim, i == 3);
+		assert_int_equal(out.chunked, i == 1);
+		assert_ptr_equal(out.body, bodies[i] + head);
+	}
+	assert_int_equal(http_parse_head("HTTP/1.1 200\r\n: x\r\n\r\n", 21, false, &out, &e),
+			 HTTP_ERROR);
+	assert_int_equal(http_parse_head("SSH", 3, false, &out, &e), HTTP_ERROR);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -525,6 +556,7 @@ int main(void)
 		cmocka_unit_test(test_chunked),		  cmocka_unit_test(test_chunked_wrong),
 		cmocka_unit_test(test_chunked_bounds),	  cmocka_unit_test(test_error_text),
 		cmocka_unit_test(test_error_text_bounds), cmocka_unit_test(test_garbage),
+		cmocka_unit_test(test_head_alone),
 	};
 	return cmocka_run_group_tests_name("http", tests, NULL, NULL);
 }
