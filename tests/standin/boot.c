@@ -295,6 +295,18 @@ static bool boot_readable(const char *path, const char *what, struct answer *ref
 	return true;
 }
 
+static bool boot_vsock(const cJSON *config, struct answer *refusal)
+{
+	char *why = vsock_start(config);
+	if (why)
+		*refusal = answer_chain(500, FAILED, "Error from device manager",
+					"Cannot create virtio-vsock backend",
+					"Error binding to the host-side Unix socket", why, NULL);
+	bool good = !why;
+	free(why);
+	return good;
+}
+
 bool boot_devices(struct boot *boot, const cJSON *config, const struct boot_order *order,
 		  struct answer *refusal, const char **drop)
 {
@@ -312,7 +324,8 @@ bool boot_devices(struct boot *boot, const cJSON *config, const struct boot_orde
 		*drop = "net";
 		return false;
 	}
-	return boot_rng(boot, config, refusal) && boot_urandom(refusal);
+	return boot_rng(boot, config, refusal) && boot_urandom(refusal) &&
+	       boot_vsock(config, refusal);
 }
 
 /* An ELF or a bzImage is all that can be told without running it. */
@@ -353,6 +366,7 @@ const struct region *boot_region_at(const struct boot *boot, double gpa)
 
 void boot_close(struct boot *boot)
 {
+	vsock_stop();
 	for (int i = 0; i < boot->region_count; i++) {
 		munmap(boot->regions[i].map, boot->regions[i].size);
 		if (boot->regions[i].fd >= 0)

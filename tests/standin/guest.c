@@ -17,7 +17,8 @@
 #define RESET_MS     15 /* what a reboot takes the real one, about */
 
 static struct {
-	bool up, paused, hung, console, acpi, pvpanic;
+	bool up, paused, hung, console, acpi, pvpanic, deaf;
+	int64_t listens_at; /* vsock=MS: it listens that long after its start */
 	unsigned char *ram;
 	size_t ram_size, ram_present; /* what is past ram_present a short file does not have */
 	uint32_t count, generation, touched; /* touched in MiB */
@@ -39,7 +40,7 @@ void guest_print(const char *format, ...)
 		return;
 	va_list args;
 	va_start(args, format);
-	char text[256];
+	char text[1024];
 	int len = vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	struct pollfd fd = {.fd = STDOUT_FILENO, .events = POLLOUT};
@@ -148,6 +149,8 @@ static void guest_command(const char *line)
 		guest_panic();
 	} else if (!strcmp(line, "sum")) {
 		guest_sum();
+	} else if (!strcmp(line, "vsock off") || !strcmp(line, "vsock on")) {
+		guest.deaf = line[7] == 'f';
 	} else if (!strcmp(line, "hang")) {
 		guest.hung = true;
 	} else if (!strcmp(line, "count")) {
@@ -176,6 +179,8 @@ static void guest_word_setting(char *word)
 	uint32_t number;
 	if (guest_number(word, "tick=", &number))
 		guest.tick_ms = number;
+	else if (guest_number(word, "vsock=", &number))
+		guest.listens_at = report_now() + number;
 	else if (!strcmp(word, "acpi=on"))
 		guest.acpi = true;
 }
@@ -224,6 +229,7 @@ cJSON *guest_save(void)
 	cJSON_AddNumberToObject(saved, "tick_ms", guest.tick_ms);
 	cJSON_AddBoolToObject(saved, "hung", guest.hung);
 	cJSON_AddBoolToObject(saved, "acpi", guest.acpi);
+	cJSON_AddBoolToObject(saved, "deaf", guest.deaf);
 	guest.line[guest.line_len] = '\0';
 	cJSON_AddStringToObject(saved, "line", guest.line);
 	return saved;
@@ -248,6 +254,7 @@ void guest_load(const cJSON *saved, const struct region *ram, bool console, bool
 	guest.tick_ms = guest_saved(saved, "tick_ms");
 	guest.hung = cJSON_IsTrue(cJSON_GetObjectItem(saved, "hung"));
 	guest.acpi = cJSON_IsTrue(cJSON_GetObjectItem(saved, "acpi"));
+	guest.deaf = cJSON_IsTrue(cJSON_GetObjectItem(saved, "deaf"));
 	snprintf(guest.line, sizeof(guest.line), "%s", line ? line : "");
 	guest.line_len = strlen(guest.line);
 }
@@ -260,6 +267,16 @@ void guest_stop(void)
 bool guest_runs(void)
 {
 	return guest.up && !guest.paused;
+}
+
+bool guest_answers(void)
+{
+	return guest_runs() && !guest.hung;
+}
+
+bool guest_listens(void)
+{
+	return guest_answers() && !guest.deaf && report_now() >= guest.listens_at;
 }
 
 void guest_pause(bool paused)

@@ -158,11 +158,11 @@ static char *restore_check_net(const cJSON *given, const cJSON *nets)
 
 static bool restore_validate(const struct restore *r, const cJSON *order, struct answer *refusal)
 {
-	char *why = NULL;
-	if (r->ondemand && r->prefault)
+	char *why = vsock_invalid(r->config);
+	if (!why && r->ondemand && r->prefault)
 		why = bytes_text("'prefault' cannot be combined with "
 				 "'memory_restore_mode=ondemand'");
-	else
+	else if (!why)
 		why = restore_check_net(cJSON_GetObjectItem(order, "net_fds"),
 					cJSON_GetObjectItem(r->config, "net"));
 	if (why)

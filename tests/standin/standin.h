@@ -18,10 +18,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define STANDIN_CONNECTIONS 10	  /* micro-http's MAX_CONNECTIONS */
-#define STANDIN_BUFFER	    1024  /* micro-http's BUFFER_SIZE: also the limit of a line */
-#define STANDIN_BODY_MAX    51200 /* micro-http's MAX_PAYLOAD_SIZE */
-#define STANDIN_FDS_MAX	    253	  /* SCM_MAX_FD of the kernel */
+#define STANDIN_CONNECTIONS   10    /* micro-http's MAX_CONNECTIONS */
+#define STANDIN_BUFFER	      1024  /* micro-http's BUFFER_SIZE: also the limit of a line */
+#define STANDIN_BODY_MAX      51200 /* micro-http's MAX_PAYLOAD_SIZE */
+#define STANDIN_FDS_MAX	      253   /* SCM_MAX_FD of the kernel */
+#define STANDIN_VSOCK_STREAMS 16
 
 /* ---- bytes.c: a growing buffer ---- */
 
@@ -303,6 +304,18 @@ void load_work(void);
  * one does when the file does not have it. */
 void load_need(size_t end);
 
+/* ---- vsock.c: the socket of a vsock device, and the guest's ports ---- */
+
+/* What is wrong with the device's configuration (heap), or NULL. */
+char *vsock_invalid(const cJSON *config);
+/* Makes the socket, if there is such a device; why it could not (heap), or NULL. */
+char *vsock_start(const cJSON *config);
+/* Takes it away again. */
+void vsock_stop(void);
+/* Fills fds (room for STANDIN_VSOCK_STREAMS + 1) and returns their number. */
+nfds_t vsock_poll(struct pollfd *fds);
+void vsock_work(void);
+
 /* ---- guest.c: the pretend guest ---- */
 
 enum guest_wish { GUEST_CONTENT, GUEST_POWEROFF, GUEST_RESET, GUEST_TRIPLE };
@@ -317,6 +330,10 @@ void guest_load(const cJSON *saved, const struct region *ram, bool console, bool
 const unsigned char *guest_memory(void);
 /* Whether there is one and it is not paused. */
 bool guest_runs(void);
+/* Whether its drivers are at work too. */
+bool guest_answers(void);
+/* Whether it listens on its vsock ports. */
+bool guest_listens(void);
 void guest_stop(void);
 void guest_pause(bool paused);
 bool guest_wants_input(void);

@@ -65,12 +65,19 @@ def script(vmm):
                 broken("memory", zones=[{"id": "ram", "size": MIB, "file": "/none/ram",
                                          "shared": True}]),
                 config(disks=[{"id": "d", "path": "/none", "image_type": "Raw"}]),
-                config(rng={"src": "/none"})):
+                config(rng={"src": "/none"}),
+                *(config(vsock={"cid": cid, "socket": vmm.dir + "/vsock"})
+                  for cid in (0, 1, 2, 2 ** 32 - 1, 2 ** 32)),
+                config(vsock={"cid": 3}), config(vsock={"socket": "/x"}), config(vsock=[]),
+                config(vsock={"cid": 3, "socket": "/none/vsock"}),
+                config(vsock={"cid": 3, "socket": "/" + "x" * 120}),
+                config(vsock={"cid": 3, "socket": vmm.ram})):
         yield from (("PUT", "vm.create", bad), ("PUT", "vm.boot", None), ("PUT", "vm.delete", None))
     yield "PUT", "vm.create", config(
         disks=[{"id": "d0", "path": GUEST, "readonly": True, "image_type": "Raw"}])
     yield from (("PUT", p, None) for p in ENDPOINTS[1:-1])
-    yield "PUT", "vm.create", config()
+    yield "PUT", "vm.create", config(vsock={"id": "vsock0", "cid": 3,
+                                            "socket": vmm.dir + "/vsock"})
     yield "GET", "vm.info", None
     yield "GET", "vm.counters", None
     yield "PUT", "vm.resize", {"desired_balloon": 1}
@@ -376,6 +383,114 @@ def test_ends(binary, how):
         assert vmm.wait_exit() == 0
         gone = {"none": [], "created": ["vm/deleted"]}.get(how, ["vm/shutdown", "vm/deleted"])
         assert said_at_the_end(vmm, gone + ["vmm/shutdown"])
+
+
+# ---- vsock ----
+
+@both
+def test_vsock_socket_comes_and_goes(binary):
+    with Vmm(binary, 16) as vmm:
+        path = vmm.dir + "/vsock"
+
+        def there():
+            return os.path.exists(path) and oct(os.stat(path).st_mode)
+        vmm.boot("tick=0", vsock={"id": "vsock0", "cid": 3, "socket": path})
+        assert there() == "0o140700"
+        assert "vsock0" in vmm.call("GET", "vm.info").json()["device_tree"]
+        for step, left in (("vm.reboot", True), ("vm.pause", True), ("vm.resume", True),
+                           ("vm.shutdown", False), ("vm.boot", True), ("vm.delete", False)):
+            assert vmm.call("PUT", step).status == 204
+            assert bool(there()) == left, step
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(path)
+        vmm.call("PUT", "vm.create", vmm.config(vsock={"cid": 3, "socket": path}))
+        assert vmm.call("PUT", "vm.boot").json()[2:] == [
+            "Error from device manager", "Cannot create virtio-vsock backend",
+            "Error binding to the host-side Unix socket", "Address already in use (os error 98)"]
+        assert there()  # it is not his
+
+
+class Vsock:
+    """A client of the hybrid socket."""
+
+    def __init__(self, vmm, line, timeout=3):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(timeout)
+        self.sock.connect(vmm.dir + "/vsock")
+        self.sock.sendall(line)
+
+    def all(self):
+        got = b""
+        try:
+            while data := self.sock.recv(4096):
+                got += data
+        except ConnectionResetError:
+            pass
+        self.sock.close()
+        return got
+
+
+def with_vsock(cmdline="tick=0", **env):
+    vmm = standin(**env)
+    return vmm.boot(cmdline, vsock={"id": "vsock0", "cid": 3, "socket": vmm.dir + "/vsock"})
+
+
+def test_vsock_ports():
+    get = b"GET /health HTTP/1.1\r\n\r\n"
+    with with_vsock() as vmm:
+        client = Vsock(vmm, b"CONNECT 1024\n")
+        assert re.fullmatch(rb"OK \d{10}\n", client.sock.recv(100))
+        client.sock.sendall(get)
+        assert re.fullmatch(rb"HTTP/1.0 200 x\r\nContent-Length: \d+\r\n\r\nhello 1 [\d.]+\n",
+                            client.all())
+        assert b"hello 2" in Vsock(vmm, b"connect  1024 \r\n" + get).all()
+        assert b" 404 x" in Vsock(vmm, b"CONNECT 1024\nGET /x HTTP/1.1\r\n\r\n").all()
+        # nobody listens there, or no port at all
+        for line in (b"CONNECT 10990\n", b"CONNECT 0\n", b"CONNECT\n", b"CONNECT x\n", b"\n",
+                     b"CONNECT 4294967296\n", b"CONNECT -1\n", b"X" * 64):
+            assert Vsock(vmm, line).all() == b"", line
+        Vsock(vmm, b'CONNECT 10991\n{"cloister":1}\n').all()
+        vmm.wait_text(r'^TOLD \{"cloister":1\}$')
+        vmm.ask("vsock off", "ECHO")
+        assert Vsock(vmm, b"CONNECT 1024\n").all() == b""
+        assert Vsock(vmm, b"CONNECT 10991\n").all() == b""
+        vmm.ask("vsock on", "ECHO")
+        assert b"hello 3" in Vsock(vmm, b"CONNECT 1024\n" + get).all()
+
+
+def test_vsock_waits_for_the_guest():
+    with with_vsock("tick=0 vsock=700") as vmm:
+        assert Vsock(vmm, b"CONNECT 1024\n").all() == b""
+        time.sleep(0.8)
+        assert Vsock(vmm, b"CONNECT 1024\n").sock.recv(100).startswith(b"OK ")
+        vmm.call("PUT", "vm.pause")
+        client = Vsock(vmm, b"CONNECT 1024\n", timeout=0.3)
+        with pytest.raises(TimeoutError):
+            client.sock.recv(100)
+        vmm.call("PUT", "vm.resume")
+        client.sock.settimeout(3)
+        assert client.sock.recv(100).startswith(b"OK ")
+
+
+def test_vsock_after_restore(tmp_path):
+    with with_vsock() as vmm:
+        vmm.call("PUT", "vm.pause")
+        assert vmm.snapshot(tmp_path).status == 204
+        config = json.loads((tmp_path / "config.json").read_text())
+        assert config["vsock"]["id"] == "vsock0"
+    with standin() as again:
+        config["vsock"]["socket"] = again.dir + "/vsock"
+        config["memory"]["zones"][0]["file"] = again.ram
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert again.restore(tmp_path).status == 204
+        client = Vsock(again, b"CONNECT 1024\n")  # before it runs: it waits
+        again.call("PUT", "vm.resume")
+        assert client.sock.recv(100).startswith(b"OK ")
+    with standin() as other:  # one that is missing is not missed, as on the real one
+        del config["vsock"]
+        config["memory"]["zones"][0]["file"] = other.ram
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert other.restore(tmp_path).status == 204
 
 
 @both

@@ -119,7 +119,11 @@ struct answer vm_boot(void)
 		free(text);
 		return answer;
 	}
-	struct answer answer = vm_start(what);
+	char *why = vsock_invalid(config);
+	struct answer answer =
+		why ? answer_chain(500, API, what, "Failed to validate config", why, NULL)
+		    : vm_start(what);
+	free(why);
 	if (answer.status == 204) {
 		report_event("vm", "booted", NULL, NULL);
 		happen_booted();
@@ -144,9 +148,16 @@ static void vm_add_node(cJSON *tree, const char *id)
 	cJSON_AddArrayToObject(node, "children");
 }
 
-/* Calls add for the id of every device of a list of the configuration: "disks" or "net". */
+/* Calls add for the id of every device of a list of the configuration, "disks" or "net", or of the
+ * one "vsock". */
 static void vm_each_device(const char *list, cJSON *to, void (*add)(cJSON *to, const char *id))
 {
+	if (!strcmp(list, "vsock")) {
+		const char *id = vm_string("vsock", "id");
+		if (cJSON_GetObjectItem(config, "vsock"))
+			add(to, id ? id : "_vsock0");
+		return;
+	}
 	const cJSON *device;
 	int number = 0;
 	cJSON_ArrayForEach(device, cJSON_GetObjectItem(config, list))
@@ -175,6 +186,7 @@ struct answer vm_info(void)
 		vm_add_node(tree, "__rng");
 		vm_each_device("disks", tree, vm_add_node);
 		vm_each_device("net", tree, vm_add_node);
+		vm_each_device("vsock", tree, vm_add_node);
 	}
 	return answer_json(200, info);
 }
@@ -431,6 +443,7 @@ struct answer vm_snapshot(const char *url)
 	cJSON *devices = cJSON_CreateObject();
 	vm_each_device("disks", devices, vm_add_node);
 	vm_each_device("net", devices, vm_add_node);
+	vm_each_device("vsock", devices, vm_add_node);
 	struct answer answer = snapshot_write(url, config, &boot, devices);
 	cJSON_Delete(devices);
 	return answer;
@@ -469,6 +482,7 @@ static struct answer vm_restore_machine(const struct restore *restore)
 	cJSON *devices = cJSON_CreateObject();
 	vm_each_device("disks", devices, vm_add_node);
 	vm_each_device("net", devices, vm_add_node);
+	vm_each_device("vsock", devices, vm_add_node);
 	bool good = boot_memory(&boot, config, &order, &refusal) &&
 		    restore_fill(restore, &boot, &refusal) &&
 		    boot_devices(&boot, config, &order, &refusal, &drop) &&
