@@ -63,6 +63,9 @@ int64_t connect_step(struct shim *s, int64_t now_us)
 {
 	int64_t next = INT64_MAX;
 	struct err e;
+	/* The VMM is being ended, and closes them: its exit tells why. */
+	if (s->ending != SHIM_ENDING_NONE)
+		return INT64_MAX;
 	/* Backwards: one that is answered is replaced by the last; and all may go with the link. */
 	for (unsigned i = s->connect_count; i-- > 0 && i < s->connect_count;) {
 		struct shim_connect *c = &s->connects[i];

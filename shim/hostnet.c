@@ -199,6 +199,7 @@ static void write_early(struct nft *n, const struct hostnet_config *c)
 	nft_verdict(n, NF_DROP);
 	nft_rule(n, "early", "rule: what no slot may reach");
 	from_slots(n, true);
+	is_ipv4(n, true);
 	nft_in_set(n, NFT_DESTINATION, "never");
 	nft_verdict(n, NF_DROP);
 	nft_rule(n, "early", "rule: nobody else has the pool's addresses");
@@ -237,11 +238,13 @@ static void write_forward(struct nft *n, const struct hostnet_config *c)
 	nft_ct_any(n, NFT_CT_STATE, TRACKED);
 	nft_verdict(n, NF_ACCEPT);
 	nft_rule(n, "from-slots", "rule: no slot to the pool");
+	is_ipv4(n, true);
 	nft_net(n, NFT_DESTINATION, NFT_CMP_EQ, c->pool, c->pool_bits);
 	nft_verdict(n, NF_DROP);
 	/* Elsewhere its source would not be translated. Another instance's slots are not our
 	 * matter. */
 	nft_rule(n, "from-slots", "rule: slots by the uplink only");
+	is_ipv4(n, true);
 	nft_net(n, NFT_SOURCE, NFT_CMP_EQ, c->pool, c->pool_bits);
 	nft_meta_name(n, NFT_META_OIFNAME, NFT_CMP_NEQ, c->uplink);
 	nft_verdict(n, NF_DROP);
@@ -266,9 +269,6 @@ static void write_nat(struct nft *n, const struct hostnet_config *c)
 	if (c->port_count > 0) {
 		nft_map_ports(n, "ports", c->port_first, ports_base(c), c->port_count);
 		nft_chain(n, "ports-in", &in);
-		nft_rule(n, "ports-in", "rule: no host ports for slots");
-		from_slots(n, true);
-		nft_verdict(n, NF_ACCEPT);
 		write_port_map(n, "ports-in", IPPROTO_TCP);
 		write_port_map(n, "ports-in", IPPROTO_UDP);
 		nft_chain(n, "ports-own", &own);

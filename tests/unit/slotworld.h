@@ -4,7 +4,8 @@
  *network is never touched: a host, an internet behind its uplink in which every address answers,
  *slots, and the guest's side of a tap: frames written and read by hand.
  *
- *	tap [slot] veth === [ host 8.8.0.1 up0 ] === [ 8.8.0.2 i0, all of internet_addresses ]
+ *	tap [slot] veth === [ host 8.8.0.1 up0   ] === [ 8.8.0.2 i0, all of internet_addresses ]
+ *			    [      8.9.0.1 side0 ] === [ 8.9.0.2 s0                           ]
  *
  * Includes slot_link.c for the requests that it makes.
  */
@@ -19,13 +20,19 @@
 #include "slot.h"
 
 #include <arpa/inet.h>
+#include <linux/if_packet.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/wait.h>
 
+/* <net/if.h> and <linux/if.h> cannot be had together. */
+extern unsigned int if_nametoindex(const char *name);
+
 #define IP(a, b, c, d) ((uint32_t)(a) << 24 | (b) << 16 | (c) << 8 | (d))
 #define HOST_ADDRESS   IP(8, 8, 0, 1)
 #define OUTER_ADDRESS  IP(8, 8, 0, 2)
+#define SIDE_HOST      IP(8, 9, 0, 1) /* not by the uplink */
+#define SIDE_OUTER     IP(8, 9, 0, 2)
 #define POOL	       IP(100, 96, 0, 0)
 #define UDP_PORT       7777
 #define VNET	       VNET_HEADER_BYTES
@@ -57,6 +64,9 @@ struct world {
 	uint16_t last_from_port;
 	int last_socket;
 };
+
+/* That of the test that runs. */
+static struct world w;
 
 static inline int world_ns(void)
 {
@@ -107,25 +117,34 @@ static inline void world_net_route(struct netlink_batch *b, uint32_t net, unsign
 	mnl_attr_put_u32(nlh, RTA_GATEWAY, htonl(via));
 }
 
-static inline void world_fill_internet(struct netlink_batch *b, const void *arg)
+/* A veth pair, of that number on both sides. */
+static inline void world_pair(struct netlink_batch *b, uint32_t index, const char *name,
+			      const char *peer_name, int peer_ns)
 {
-	const int *host_ns = arg;
-	add_link(b, RTM_SETLINK, 0, 1, IFF_UP, "lo up");
-	struct nlmsghdr *nlh = add_link(b, RTM_NEWLINK, NLM_F_CREATE, 7, 0, "veth");
-	put_link(nlh, "i0", 1500, (const uint8_t[]){2, 0, 0, 0, 0, 2});
+	struct nlmsghdr *nlh = add_link(b, RTM_NEWLINK, NLM_F_CREATE, index, 0, "veth");
+	put_link(nlh, name, 1500, (const uint8_t[]){2, 0, 0, 0, 2, (uint8_t)index});
 	struct nlattr *info = mnl_attr_nest_start(nlh, IFLA_LINKINFO);
 	mnl_attr_put_strz(nlh, IFLA_INFO_KIND, "veth");
 	struct nlattr *data = mnl_attr_nest_start(nlh, IFLA_INFO_DATA);
 	struct nlattr *peer = mnl_attr_nest_start(nlh, VETH_INFO_PEER);
 	struct ifinfomsg *ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
-	ifi->ifi_index = 7;
-	put_link(nlh, "up0", 1500, (const uint8_t[]){2, 0, 0, 0, 0, 1});
-	mnl_attr_put_u32(nlh, IFLA_NET_NS_FD, (uint32_t)*host_ns);
+	ifi->ifi_index = (int)index;
+	put_link(nlh, peer_name, 1500, (const uint8_t[]){2, 0, 0, 0, 1, (uint8_t)index});
+	mnl_attr_put_u32(nlh, IFLA_NET_NS_FD, (uint32_t)peer_ns);
 	mnl_attr_nest_end(nlh, peer);
 	mnl_attr_nest_end(nlh, data);
 	mnl_attr_nest_end(nlh, info);
-	add_link(b, RTM_SETLINK, 0, 7, IFF_UP, "i0 up");
+	add_link(b, RTM_SETLINK, 0, index, IFF_UP, "up");
+}
+
+static inline void world_fill_internet(struct netlink_batch *b, const void *arg)
+{
+	(void)arg;
+	add_link(b, RTM_SETLINK, 0, 1, IFF_UP, "lo up");
+	world_pair(b, 7, "i0", "up0", w.host);
+	world_pair(b, 8, "s0", "side0", w.host);
 	add_address(b, 7, OUTER_ADDRESS, 24, "address");
+	add_address(b, 8, SIDE_OUTER, 24, "address");
 	for (size_t i = 0; i < ARRAY_SIZE(internet_addresses); i++)
 		add_address(b, 1, internet_addresses[i], 32, "address");
 	world_net_route(b, POOL, 16, HOST_ADDRESS);
@@ -133,14 +152,40 @@ static inline void world_fill_internet(struct netlink_batch *b, const void *arg)
 	world_net_route(b, HOSTNET_INSIDE_NET, HOSTNET_INSIDE_BITS, HOST_ADDRESS);
 }
 
+/* One setting of one interface (IPV4_DEVCONF_*). */
+static inline void world_conf(struct netlink_batch *b, uint32_t index, uint16_t key, uint32_t value)
+{
+	struct nlmsghdr *nlh = add_link(b, RTM_SETLINK, 0, index, 0, "setting");
+	struct nlattr *spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC);
+	struct nlattr *af = mnl_attr_nest_start(nlh, AF_INET);
+	struct nlattr *list = mnl_attr_nest_start(nlh, IFLA_INET_CONF);
+	mnl_attr_put_u32(nlh, key, value);
+	mnl_attr_nest_end(nlh, list);
+	mnl_attr_nest_end(nlh, af);
+	mnl_attr_nest_end(nlh, spec);
+}
+
+/* A host that checks nothing by itself: what is dropped, our rules have dropped. */
 static inline void world_fill_host(struct netlink_batch *b, const void *arg)
 {
 	(void)arg;
 	add_link(b, RTM_SETLINK, 0, 1, IFF_UP, "lo up");
-	add_conf(b, 7, "up0");
-	add_link(b, RTM_SETLINK, 0, 7, IFF_UP, "up0 up");
+	for (uint32_t index = 7; index <= 8; index++) {
+		world_conf(b, index, IPV4_DEVCONF_FORWARDING, 1);
+		world_conf(b, index, IPV4_DEVCONF_RP_FILTER, 0);
+		add_link(b, RTM_SETLINK, 0, index, IFF_UP, "up");
+	}
 	add_address(b, 7, HOST_ADDRESS, 24, "address");
+	add_address(b, 8, SIDE_HOST, 24, "address");
 	world_net_route(b, 0, 0, OUTER_ADDRESS);
+}
+
+/* Where all interfaces' settings have a part in each one's (ip-sysctl.rst). */
+static inline void world_no_rp_filter(void)
+{
+	CLEANUP_FD int fd = open("/proc/sys/net/ipv4/conf/all/rp_filter", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0)
+		(void)!write(fd, "0", 1);
 }
 
 static inline int world_udp(int ns, uint16_t port)
@@ -166,7 +211,7 @@ static inline const char *world_missing(void)
 }
 
 /* Ends in the host's namespace. */
-static inline void world_open(struct world *w)
+static inline void world_open(void)
 {
 	cpu_set_t one;
 	uint32_t mtu = 0;
@@ -174,35 +219,66 @@ static inline void world_open(struct world *w)
 	CPU_ZERO(&one);
 	CPU_SET(0, &one);
 	sched_setaffinity(0, sizeof(one), &one);
-	memset(w, 0, sizeof(*w));
-	w->start = world_ns();
+	memset(&w, 0, sizeof(w));
+	w.start = world_ns();
 	assert_int_equal(unshare(CLONE_NEWNET), 0);
-	w->host = world_ns();
+	w.host = world_ns();
 	assert_int_equal(unshare(CLONE_NEWNET), 0);
-	w->internet = world_ns();
-	world_route(world_fill_internet, &w->host);
-	w->udp = world_udp(w->internet, UDP_PORT);
-	w->dns = world_udp(w->internet, 53);
-	w->host_udp = world_udp(w->host, UDP_PORT);
-	world_enter(w->host);
+	w.internet = world_ns();
+	world_route(world_fill_internet, NULL);
+	w.udp = world_udp(w.internet, UDP_PORT);
+	w.dns = world_udp(w.internet, 53);
+	w.host_udp = world_udp(w.host, UDP_PORT);
+	world_enter(w.host);
+	world_no_rp_filter();
 	world_route(world_fill_host, NULL);
 	assert_ok(hostnet_ensure(&world_host, &mtu, &world_err));
 	assert_int_equal(mtu, 1500);
 }
 
-static inline void world_close(struct world *w)
+static inline void world_close(void)
 {
-	world_enter(w->start);
-	int *fds[] = {&w->start, &w->host, &w->internet, &w->udp, &w->dns, &w->host_udp};
+	world_enter(w.start);
+	int *fds[] = {&w.start, &w.host, &w.internet, &w.udp, &w.dns, &w.host_udp};
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		fd_close(fds[i]);
 }
+
+/* Why the tests cannot run here, or NULL. */
+static const char *missing;
+
+static inline int world_setup(void **unused)
+{
+	(void)unused;
+	missing = world_missing();
+	if (!missing)
+		world_open();
+	return 0;
+}
+
+static inline int world_teardown(void **unused)
+{
+	(void)unused;
+	if (!missing)
+		world_close();
+	return 0;
+}
+
+#define NEED_WORLD()                                                                               \
+	do {                                                                                       \
+		(void)unused;                                                                      \
+		if (missing) {                                                                     \
+			print_message("skipped: %s\n", missing);                                   \
+			skip();                                                                    \
+		}                                                                                  \
+	} while (0)
 
 /* A slot and its namespace. */
 struct box {
 	struct slot slot;
 	struct slot_config config;
 	int ns;
+	int wire; /* hears on the host's end of the veth what leaves the slot */
 };
 
 static inline struct slot_config box_config(uint32_t index)
@@ -218,33 +294,57 @@ static inline struct slot_config box_config(uint32_t index)
 }
 
 /* Builds it from the host's namespace, and goes back there. */
-static inline int box_try(struct world *w, struct box *b, struct err *e)
+static inline int box_try(struct box *b, struct err *e)
 {
-	world_enter(w->host);
+	world_enter(w.host);
 	assert_ok(slot_open_host(&b->slot, &world_err));
 	assert_int_equal(unshare(CLONE_NEWNET), 0);
 	b->ns = world_ns();
 	int result = slot_build(&b->slot, &b->config, e);
-	world_enter(w->host);
+	world_enter(w.host);
 	slot_close_host(&b->slot);
 	return result;
 }
 
-static inline void box_open(struct world *w, struct box *b)
+static inline void box_open(struct box *b)
 {
-	assert_ok(box_try(w, b, &world_err));
+	struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
+	assert_ok(box_try(b, &world_err));
+	b->wire = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	at.sll_ifindex = (int)if_nametoindex(b->slot.veth);
+	assert_true(at.sll_ifindex > 0);
+	assert_int_equal(bind(b->wire, (struct sockaddr *)&at, sizeof(at)), 0);
+}
+
+/* How many frames have left the slot since it was last asked that are of that length, or any (0).
+ */
+static inline unsigned box_left(struct box *b, size_t length)
+{
+	char buf[FRAME_MAX];
+	struct sockaddr_ll from;
+	socklen_t from_len = sizeof(from);
+	unsigned count = 0;
+	ssize_t n;
+	while ((n = recvfrom(b->wire, buf, sizeof(buf), MSG_TRUNC, (struct sockaddr *)&from,
+			     &from_len)) > 0)
+		count +=
+			from.sll_pkttype != PACKET_OUTGOING && (length == 0 || (size_t)n == length);
+	return count;
 }
 
 static inline void box_close(struct box *b)
 {
 	slot_close(&b->slot);
 	fd_close(&b->ns);
+	if (b->wire > 0)
+		close(b->wire);
+	b->wire = 0;
 }
 
 /* Reads all that the sockets of world have, and counts it by its tag. */
-static inline void world_collect(struct world *w)
+static inline void world_collect(void)
 {
-	int sockets[] = {w->udp, w->dns, w->host_udp};
+	int sockets[] = {w.udp, w.dns, w.host_udp};
 	for (size_t i = 0; i < ARRAY_SIZE(sockets); i++) {
 		for (;;) {
 			uint32_t tag[512];
@@ -264,25 +364,25 @@ static inline void world_collect(struct world *w)
 				break;
 			struct in_pktinfo info;
 			memcpy(&info, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(info));
-			assert_true(tag[0] < ARRAY_SIZE(w->seen));
-			w->seen[tag[0]]++;
-			w->last_from = ntohl(from.sin_addr.s_addr);
-			w->last_from_port = ntohs(from.sin_port);
-			w->last_to = ntohl(info.ipi_addr.s_addr);
-			w->last_socket = sockets[i];
+			assert_true(tag[0] < ARRAY_SIZE(w.seen));
+			w.seen[tag[0]]++;
+			w.last_from = ntohl(from.sin_addr.s_addr);
+			w.last_from_port = ntohs(from.sin_port);
+			w.last_to = ntohl(info.ipi_addr.s_addr);
+			w.last_socket = sockets[i];
 		}
 	}
 }
 
 /* Waits until a datagram with that tag has come to a socket of world; false after 2 s. */
-static inline bool world_await(struct world *w, uint32_t tag)
+static inline bool world_await(uint32_t tag)
 {
 	for (int i = 0; i < 200; i++) {
-		world_collect(w);
-		if (w->seen[tag])
+		world_collect();
+		if (w.seen[tag])
 			return true;
 		struct pollfd p[] = {
-			{w->udp, POLLIN, 0}, {w->dns, POLLIN, 0}, {w->host_udp, POLLIN, 0}};
+			{w.udp, POLLIN, 0}, {w.dns, POLLIN, 0}, {w.host_udp, POLLIN, 0}};
 		poll(p, 3, 10);
 	}
 	return false;
@@ -400,6 +500,22 @@ static inline bool box_hear(struct box *b, struct frame *f, int wait_ms)
 	assert_true(n > VNET);
 	f->length = (size_t)n;
 	return true;
+}
+
+/* Sends a datagram with any source at all, from that namespace, past all rules of its own. */
+static inline void send_raw(int ns, uint32_t src, uint32_t dst, uint16_t port, uint32_t tag)
+{
+	struct frame f;
+	int back = world_ns();
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(dst)};
+	world_enter(ns);
+	CLEANUP_FD int raw = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	assert_true(raw >= 0);
+	frame_udp(&f, src, 5000, dst, port, tag);
+	(void)sendto(raw, f.bytes + VNET + F_IP, f.length - VNET - F_IP, 0, (struct sockaddr *)&to,
+		     sizeof(to));
+	world_enter(back);
+	close(back);
 }
 
 #endif

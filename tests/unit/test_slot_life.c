@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * shim/slot and shim/hostnet from their making to their end: nothing is left of a slot whose
- * process was killed, 64 are made at once, whatever request fails nothing passes, what is taken
- * stays with who has it, and the host's table can be made anew under traffic.
+ * shim/slot from its making to its end: nothing is left of a slot whose process was killed, 64 are
+ * made at once, whatever request fails nothing passes, what is taken stays with who has it.
  */
 #include "slotworld.h"
 
@@ -16,8 +15,6 @@ int __real_netlink_batch_send(struct netlink_batch *b, int timeout_ms, netlink_a
 int __wrap_netlink_batch_send(struct netlink_batch *b, int timeout_ms, netlink_answer_fn *answer,
 			      void *arg, struct err *e);
 
-static struct world w;
-static const char *missing;
 /* The request that is broken on its way, counted over all that are sent; -1: none. */
 static int break_at = -1;
 static int sent;
@@ -34,32 +31,6 @@ int __wrap_netlink_batch_send(struct netlink_batch *b, int timeout_ms, netlink_a
 	}
 	return __real_netlink_batch_send(b, timeout_ms, answer, arg, e);
 }
-
-static int setup(void **unused)
-{
-	(void)unused;
-	missing = world_missing();
-	if (!missing)
-		world_open(&w);
-	return 0;
-}
-
-static int teardown(void **unused)
-{
-	(void)unused;
-	if (!missing)
-		world_close(&w);
-	return 0;
-}
-
-#define NEED_WORLD()                                                                               \
-	do {                                                                                       \
-		(void)unused;                                                                      \
-		if (missing) {                                                                     \
-			print_message("skipped: %s\n", missing);                                   \
-			skip();                                                                    \
-		}                                                                                  \
-	} while (0)
 
 /* ------------------------------------------------------------------ what the host has */
 
@@ -208,7 +179,7 @@ static void test_each_failure(void **unused)
 	b.config.ports[0] = (struct slot_port){IPPROTO_UDP, 80, 20001};
 	b.config.to_guest_mbps = b.config.from_guest_mbps = 100;
 	sent = 0;
-	box_open(&w, &b);
+	box_open(&b);
 	int requests = sent;
 	box_close(&b);
 	await_count(before);
@@ -217,7 +188,7 @@ static void test_each_failure(void **unused)
 		struct err e = {0};
 		sent = 0;
 		break_at = i;
-		int result = box_try(&w, &b, &e);
+		int result = box_try(&b, &e);
 		break_at = -1;
 		if (result == 0)
 			fail_msg("request %d of %d failed, and a slot was there", i, requests);
@@ -239,27 +210,27 @@ static void test_taken(void **unused)
 	struct box a = {.config = box_config(1)}, b = {.config = box_config(2)};
 	a.config.port_count = b.config.port_count = 1;
 	a.config.ports[0] = b.config.ports[0] = (struct slot_port){IPPROTO_UDP, 80, 20001};
-	box_open(&w, &a);
+	box_open(&a);
 	struct count with_a = count_host();
-	assert_int_equal(box_try(&w, &b, &e), -1); /* the same host port */
+	assert_int_equal(box_try(&b, &e), -1); /* the same host port */
 	assert_int_equal(e.kind, ERR_STATE);
 	assert_says(e.text, "take a host port");
 	box_close(&b);
 	b.config = box_config(2);
 	b.config.address = a.config.address;
-	assert_int_equal(box_try(&w, &b, &e), -1);
+	assert_int_equal(box_try(&b, &e), -1);
 	assert_int_equal(e.kind, ERR_STATE);
 	assert_says(e.text, "take the sandbox's address");
 	box_close(&b);
 	b.config = box_config(2);
 	b.config.index = 1;
-	assert_int_equal(box_try(&w, &b, &e), -1);
+	assert_int_equal(box_try(&b, &e), -1);
 	assert_int_equal(e.kind, ERR_STATE);
 	assert_says(e.text, "make the veth pair");
 	box_close(&b);
 	await_count(with_a);
 	box_say(&a, IP(9, 9, 9, 9), UDP_PORT, 1);
-	assert_true(world_await(&w, 1));
+	assert_true(world_await(1));
 	box_close(&a);
 }
 
@@ -269,12 +240,12 @@ static void test_no_tun(void **unused)
 	struct err e = {0};
 	struct box b = {.config = box_config(1)};
 	b.config.tun_path = "/dev/null/tun";
-	assert_int_equal(box_try(&w, &b, &e), -1);
+	assert_int_equal(box_try(&b, &e), -1);
 	assert_says(e.text, "/dev/null/tun");
 	box_close(&b);
 }
 
-/* ------------------------------------------------------------------ rates, the host's table */
+/* ------------------------------------------------------------------ rates */
 
 /* As fast as it can for a moment, in frames of 1400 bytes; what came through, in Mbit/s. */
 static double flood(struct box *b)
@@ -300,12 +271,12 @@ static void test_rate(void **unused)
 {
 	NEED_WORLD();
 	struct box b = {.config = box_config(1)};
-	box_open(&w, &b);
+	box_open(&b);
 	double free_run = flood(&b);
 	box_close(&b);
 	b.config = box_config(2);
 	b.config.from_guest_mbps = 20;
-	box_open(&w, &b);
+	box_open(&b);
 	double limited = flood(&b);
 	box_close(&b);
 	print_message("from the guest: %.0f Mbit/s, limited to 20: %.1f Mbit/s\n", free_run,
@@ -315,86 +286,15 @@ static void test_rate(void **unused)
 	assert_true(free_run > 2 * limited);
 }
 
-static void test_table_anew(void **unused)
-{
-	NEED_WORLD();
-	struct err e = {0};
-	struct netlink n;
-	struct netlink_batch batch;
-	struct nft nft;
-	uint32_t mtu;
-	struct box b = {.config = box_config(1)};
-	/* Somebody else's. */
-	assert_ok(netlink_open(&n, NETLINK_NETFILTER, &world_err));
-	assert_ok(netlink_batch_open(&batch, &n, BATCH_BYTES, &world_err));
-	nft_begin(&nft, &batch, NFPROTO_INET, "cloister-other");
-	nft_table(&nft);
-	assert_ok(nft_end(&nft, &world_err));
-	assert_ok(netlink_batch_send(&batch, 1000, NULL, NULL, &world_err));
-	netlink_batch_close(&batch);
-	box_open(&w, &b);
-	struct count before = count_host();
-	for (uint32_t tag = 1; tag < 20; tag++) {
-		assert_ok(hostnet_ensure(&world_host, &mtu, &world_err));
-		box_say(&b, IP(9, 9, 9, 9), UDP_PORT, tag);
-		assert_true(world_await(&w, tag));
-		assert_int_equal(w.last_from, HOST_ADDRESS);
-	}
-	struct count after = count_host();
-	assert_memory_equal(&before, &after, sizeof(after));
-	assert_ok(hostnet_remove(&world_host, &world_err));
-	assert_ok(hostnet_remove(&world_host, &world_err));
-	assert_int_equal(count_host().routes, before.routes - 1);
-	assert_ok(netlink_batch_open(&batch, &n, BATCH_BYTES, &world_err));
-	nft_begin(&nft, &batch, NFPROTO_INET, "cloister-other");
-	nft_table_delete(&nft);
-	assert_ok(nft_end(&nft, &world_err));
-	assert_int_equal(netlink_batch_send(&batch, 1000, NULL, NULL, &e), 0);
-	netlink_batch_close(&batch);
-	netlink_close(&n);
-	box_close(&b);
-}
-
-static void fill_no_forwarding(struct netlink_batch *b, const void *arg)
-{
-	(void)arg;
-	struct nlmsghdr *nlh = add_link(b, RTM_SETLINK, 0, 7, 0, "no forwarding");
-	struct nlattr *spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC);
-	struct nlattr *af = mnl_attr_nest_start(nlh, AF_INET);
-	struct nlattr *list = mnl_attr_nest_start(nlh, IFLA_INET_CONF);
-	mnl_attr_put_u32(nlh, IPV4_DEVCONF_FORWARDING, 0);
-	mnl_attr_nest_end(nlh, list);
-	mnl_attr_nest_end(nlh, af);
-	mnl_attr_nest_end(nlh, spec);
-}
-
-static void test_uplink(void **unused)
-{
-	NEED_WORLD();
-	struct err e = {0};
-	uint32_t mtu;
-	struct hostnet_config c = world_host;
-	c.uplink = "nowhere0";
-	assert_int_equal(hostnet_ensure(&c, &mtu, &e), -1);
-	assert_says(e.text, "nowhere0");
-	assert_int_equal(e.errnum, ENODEV);
-	world_route(fill_no_forwarding, NULL);
-	assert_int_equal(hostnet_ensure(&world_host, &mtu, &e), -1);
-	assert_int_equal(e.kind, ERR_UNAVAILABLE);
-	assert_says(e.text, "net.ipv4.conf.up0.forwarding=1");
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_killed, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_many_at_once, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_each_failure, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_taken, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_no_tun, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_rate, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_table_anew, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_uplink, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_killed, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_many_at_once, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_each_failure, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_taken, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_no_tun, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_rate, world_setup, world_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
