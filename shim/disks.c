@@ -88,17 +88,16 @@ static int open_device(const struct disks_order *order, struct msg_disk *disk, d
 	int mode = disk->flags & MSG_DISK_READONLY ? O_RDONLY : O_RDWR;
 	CLEANUP_FD int fd = open(path, mode | O_EXCL | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0 && errno == EBUSY)
-		return err_set(e, ERR_STATE, EBUSY, "device: %s (%s) is in use", disk->image,
-			       p->devices[n].path);
+		return err_set(e, ERR_STATE, EBUSY, "device: %s is in use", disk->image);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_errno(
-			e, errno,
-			"open block device %s (%s; it must be there when cloisterd starts)",
-			disk->image, p->devices[n].path);
+		return err_errno(e, errno,
+				 "open block device %s (it must be there when cloisterd starts)",
+				 disk->image);
 	if (!S_ISBLK(st.st_mode))
-		return err_set(e, ERR_INTERNAL, 0, "%s is not a block device", p->devices[n].path);
+		return err_set(e, ERR_INTERNAL, 0,
+			       "what is configured as device %s is no block device", disk->image);
 	if (ioctl(fd, BLKGETSIZE64, &bytes) < 0)
-		return err_errno(e, errno, "ask for the size of %s", p->devices[n].path);
+		return err_errno(e, errno, "ask for the size of device %s", disk->image);
 	if (bytes == 0 || bytes > MSG_DISK_MIB_MAX * MIB)
 		return err_set(e, ERR_INVALID, 0, "device: %s has %llu bytes", disk->image,
 			       (unsigned long long)bytes);

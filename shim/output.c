@@ -149,7 +149,10 @@ static void finish_line(struct shim_stderr *log)
 	if (!strstr(log->line, " ERROR:") && !strstr(log->line, "panicked at") &&
 	    strncmp(log->line, "Error:", 6) != 0)
 		return;
-	str_copy(log->errors[log->error_count % SHIM_ERROR_LINES], SHIM_LINE_MAX, log->line);
+	char *kept = log->errors[log->error_count % SHIM_ERROR_LINES];
+	size_t length = strnlen(log->line, SHIM_ERROR_MAX - 1);
+	memcpy(kept, log->line, length);
+	kept[length] = '\0';
 	log->error_count++;
 	log->last_error_us = clock_us();
 }
