@@ -63,6 +63,7 @@ help:
 	@echo "soak       the long things: second compiler, random operations, many restarts"
 	@echo "bench      times and memory beside a floor, from one run"
 	@echo "bench-sets what snapshots and restores cost, by size and data (real CH only)"
+	@echo "bench-disks  what a disk of a 4 GiB image costs in each way, beside cp"
 	@echo "unit       the unit tests (SAN=1: under ASan+UBSan)"
 	@echo "install    to DESTDIR and PREFIX ($(PREFIX))"
 	@echo "lint       formatting, man pages, shell scripts"
@@ -91,6 +92,11 @@ bench: setup
 bench-sets: setup
 	@$(MAKE) -s -j2 all test-programs
 	@/usr/bin/python3 tests/bench/sets.py
+
+.PHONY: bench-disks
+bench-disks: setup
+	@$(MAKE) -s -j2 all test-programs
+	@/usr/bin/python3 tests/bench/disks.py
 
 .PHONY: soak
 soak:

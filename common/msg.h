@@ -214,6 +214,7 @@ enum msg_restore {
 
 #define MSG_DISKS_MAX	      8
 #define MSG_DISK_MIB_MAX      (1u << 26) /* 64 TiB */
+#define MSG_DISK_IOPS_MIN     10	 /* CH v53 counts in tenths of a second */
 #define MSG_DISK_IOPS_MAX     10000000u
 #define MSG_DISK_RATE_MIB_MAX 1000000u
 

@@ -116,7 +116,9 @@ static const char *check_disk(const struct msg_disk *b)
 	REQUIRE(b->made != MSG_DISK_OPENED || device, "disk's made");
 	REQUIRE(b->made == MSG_DISK_ASKED || b->size_mib > 0, "disk's size_mib");
 	REQUIRE(b->rate_mib_s <= MSG_DISK_RATE_MIB_MAX, "disk's rate_mib_s");
-	REQUIRE(b->rate_iops <= MSG_DISK_IOPS_MAX, "disk's rate_iops");
+	REQUIRE(b->rate_iops == 0 ||
+			(b->rate_iops >= MSG_DISK_IOPS_MIN && b->rate_iops <= MSG_DISK_IOPS_MAX),
+		"disk's rate_iops");
 	REQUIRE(b->zero == 0, "reserved field");
 	return NULL;
 }

@@ -2,6 +2,7 @@
 #include "boot_source.h"
 
 #include "file.h"
+#include "ops.h"
 #include "serve.h"
 #include "uplink.h"
 #include "util.h"
@@ -103,12 +104,18 @@ static int open_set(struct shim *s, struct jail_guest *guest, struct sets_disk d
 
 /* ------------------------------------------------------------------ disks */
 
-/* Nothing but an end is asked of a sandbox that is being made. */
-static bool is_asked_to_end(const struct shim *s)
+/* A long copy must not keep a supervisor waiting: the new one that says hello, or who asks for an
+ * end. */
+static void serve_supervisor(struct shim *s)
 {
-	struct pollfd p = {.fd = s->link.fd, .events = POLLIN};
-	return s->link.fd >= 0 && poll(&p, 1, 0) == 1 && (p.revents & POLLIN) &&
-	       !(p.revents & (POLLHUP | POLLERR));
+	struct pollfd p[] = {{.fd = s->link.fd, .events = POLLIN},
+			     {.fd = s->listener, .events = POLLIN}};
+	if (poll(p, 2, 0) <= 0)
+		return;
+	if (p[0].revents)
+		ops_receive(s);
+	if (p[1].revents & POLLIN)
+		uplink_accept(s);
 }
 
 static int tell(void *arg, uint64_t done, uint64_t total, struct err *e)
@@ -120,7 +127,8 @@ static int tell(void *arg, uint64_t done, uint64_t total, struct err *e)
 		.total_bytes = total < done ? done : total,
 	};
 	int64_t now = clock_us();
-	if (is_asked_to_end(s))
+	serve_supervisor(s);
+	if (s->ending != SHIM_ENDING_NONE)
 		return err_set(e, ERR_STATE, 0, "it was ended while its disks were being made");
 	if (now - s->told_us < PROGRESS_US || s->link.fd < 0)
 		return 0;

@@ -7,18 +7,32 @@
 #include <string.h>
 
 /*
- * A token bucket that refills once in this time: short, so that no long burst gets through, and no
- * shorter than CH's own pause when a bucket is empty (its docs/io_throttling.md).
+ * Token buckets: size tokens come in each refill time (CH's docs/io_throttling.md). After a pause
+ * of 100 ms for an empty bucket CH drops what is not a whole token and counts anew (seen with v53),
+ * so that a bucket of one operation and a longer time never fills again: the disk would hang. So
+ * operations come in tenths of a second, and fewer than 10 a second are not possible. Bytes come by
+ * the second: a request that is larger than its bucket makes CH print an ERROR line.
  */
-#define REFILLS_PER_S 10
+#define OPS_REFILL_MS	100
+#define BYTES_REFILL_MS 1000
 
-static bool add_bucket(cJSON *limiter, const char *key, uint64_t per_second)
+static uint64_t bytes_of(const struct msg_disk *d)
 {
+	return (uint64_t)d->rate_mib_s << 20;
+}
+
+static uint64_t ops_of(const struct msg_disk *d)
+{
+	return d->rate_iops / (1000 / OPS_REFILL_MS);
+}
+
+static bool add_bucket(cJSON *limiter, const char *key, uint64_t size, unsigned refill_ms)
+{
+	if (!size)
+		return true;
 	cJSON *bucket = cJSON_AddObjectToObject(limiter, key);
-	uint64_t size = per_second / REFILLS_PER_S;
-	uint64_t ms = size ? 1000 / REFILLS_PER_S : 1000 / per_second;
-	return bucket && cJSON_AddNumberToObject(bucket, "size", size ? (double)size : 1) &&
-	       cJSON_AddNumberToObject(bucket, "refill_time", (double)ms);
+	return bucket && cJSON_AddNumberToObject(bucket, "size", (double)size) &&
+	       cJSON_AddNumberToObject(bucket, "refill_time", refill_ms);
 }
 
 static bool add_rate(cJSON *disk, const struct msg_disk *d)
@@ -26,15 +40,13 @@ static bool add_rate(cJSON *disk, const struct msg_disk *d)
 	if (!d->rate_mib_s && !d->rate_iops)
 		return true;
 	cJSON *limiter = cJSON_AddObjectToObject(disk, "rate_limiter_config");
-	return limiter &&
-	       (!d->rate_mib_s ||
-		add_bucket(limiter, "bandwidth", (uint64_t)d->rate_mib_s << 20)) &&
-	       (!d->rate_iops || add_bucket(limiter, "ops", d->rate_iops));
+	return limiter && add_bucket(limiter, "bandwidth", bytes_of(d), BYTES_REFILL_MS) &&
+	       add_bucket(limiter, "ops", ops_of(d), OPS_REFILL_MS);
 }
 
 static bool add_disk(cJSON *disks, uint32_t i, const struct msg_disk *d)
 {
-	char id[16], path[sizeof(JAIL_DISK_PATH) + 8];
+	char id[16], path[sizeof(JAIL_DISK_PATH) + 16];
 	cJSON *disk = cJSON_CreateObject();
 	snprintf(id, sizeof(id), "disk%u", i);
 	snprintf(path, sizeof(path), JAIL_DISK_PATH "%u", i);
@@ -76,17 +88,40 @@ static bool is_string(const cJSON *item, const char *want)
 	return value && strcmp(value, want) == 0;
 }
 
+static bool is_number(const cJSON *item, double want)
+{
+	return cJSON_IsNumber(item) && item->valuedouble == want;
+}
+
+static bool is_bucket(const cJSON *bucket, uint64_t size, unsigned refill_ms)
+{
+	const cJSON *burst = member(bucket, "one_time_burst");
+	if (!size)
+		return !bucket || cJSON_IsNull(bucket);
+	return is_number(member(bucket, "size"), (double)size) &&
+	       is_number(member(bucket, "refill_time"), refill_ms) &&
+	       (!burst || cJSON_IsNull(burst));
+}
+
+static bool is_rate(const cJSON *limiter, const struct msg_disk *d)
+{
+	if (!d->rate_mib_s && !d->rate_iops)
+		return !limiter || cJSON_IsNull(limiter);
+	return is_bucket(member(limiter, "bandwidth"), bytes_of(d), BYTES_REFILL_MS) &&
+	       is_bucket(member(limiter, "ops"), ops_of(d), OPS_REFILL_MS);
+}
+
 static bool is_disk(const cJSON *disk, uint32_t i, const struct msg_disk *d)
 {
-	char id[16], path[sizeof(JAIL_DISK_PATH) + 8];
-	bool readonly = d->flags & MSG_DISK_READONLY, limited = d->rate_mib_s || d->rate_iops;
+	char id[16], path[sizeof(JAIL_DISK_PATH) + 16];
+	bool readonly = d->flags & MSG_DISK_READONLY;
 	snprintf(id, sizeof(id), "disk%u", i);
 	snprintf(path, sizeof(path), JAIL_DISK_PATH "%u", i);
 	return is_string(member(disk, "id"), id) && is_string(member(disk, "path"), path) &&
 	       is_string(member(disk, "image_type"), "Raw") &&
 	       cJSON_IsTrue(member(disk, "readonly")) == readonly &&
 	       cJSON_IsTrue(member(disk, "disable_io_uring")) &&
-	       cJSON_IsObject(member(disk, "rate_limiter_config")) == limited &&
+	       is_rate(member(disk, "rate_limiter_config"), d) &&
 	       !cJSON_IsTrue(member(disk, "vhost_user")) &&
 	       !cJSON_IsTrue(member(disk, "backing_files"));
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/fs.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,6 +15,18 @@
 #define BUFFER	   (256u * 1024)
 
 static char buffer[BUFFER];
+
+/* What is missing is not taken for zeros. */
+static int check_length(int fd, const struct diskmake *m, struct err *e)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return err_errno(e, errno, "stat the disk's source");
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size >= m->bytes)
+		return 0;
+	return err_set(e, ERR_INTERNAL, 0, "the disk's source ends at %lld of %llu bytes",
+		       (long long)st.st_size, (unsigned long long)m->bytes);
+}
 
 /* ------------------------------------------------------------------ sharing blocks */
 
@@ -25,7 +38,7 @@ static int reflink_start(struct diskmake *m, struct err *e)
 {
 	if (ioctl(m->to, FICLONE, m->from) == 0) {
 		m->at = m->bytes;
-		return 1;
+		return check_length(m->to, m, e) < 0 ? -1 : 1;
 	}
 	switch (errno) {
 	case EOPNOTSUPP: /* the file system cannot */
@@ -65,12 +78,6 @@ static int write_all(int fd, const char *data, size_t len, uint64_t at, struct e
 	return 0;
 }
 
-static int too_short(const struct diskmake *m, struct err *e)
-{
-	return err_set(e, ERR_INTERNAL, 0, "the disk's source ends at %llu of %llu bytes",
-		       (unsigned long long)m->at, (unsigned long long)m->bytes);
-}
-
 /* One read and its write; what copy_file_range(2) cannot do between two file systems. */
 static int copy_plain(struct diskmake *m, uint64_t end, struct err *e)
 {
@@ -82,11 +89,15 @@ static int copy_plain(struct diskmake *m, uint64_t end, struct err *e)
 	if (n < 0)
 		return err_errno(e, errno, "read the disk's source");
 	if (n == 0)
-		return too_short(m, e);
-	if (write_all(m->to, buffer, (size_t)n, m->at, e) < 0)
+		return check_length(m->from, m, e) < 0
+			       ? -1
+			       : err_errno(e, EIO, "read the disk's source");
+	/* A block device has no holes to tell us of, but much of it may never have been written. */
+	bool zeros = buffer[0] == 0 && memcmp(buffer, buffer + 1, (size_t)n - 1) == 0;
+	if (!zeros && write_all(m->to, buffer, (size_t)n, m->at, e) < 0)
 		return -1;
 	m->at += (uint64_t)n;
-	m->copied += (uint64_t)n;
+	m->copied += zeros ? 0 : (uint64_t)n;
 	return 0;
 }
 
@@ -115,13 +126,10 @@ static int copy_some(struct diskmake *m, uint64_t end, struct err *e)
 /* Moves to the next data. 1: there is some, up to *end; 0: only a hole is left; -1: failed. */
 static int skip_hole(struct diskmake *m, uint64_t *end, struct err *e)
 {
-	struct stat st;
 	off_t data = lseek(m->from, (off_t)m->at, SEEK_DATA);
 	if (data < 0 && errno == ENXIO) {
-		if (fstat(m->from, &st) < 0)
-			return err_errno(e, errno, "stat the disk's source");
-		if ((uint64_t)st.st_size < m->bytes)
-			return too_short(m, e);
+		if (check_length(m->from, m, e) < 0)
+			return -1;
 		m->at = m->bytes;
 		return 0;
 	}
@@ -135,13 +143,15 @@ static int skip_hole(struct diskmake *m, uint64_t *end, struct err *e)
 
 static int copy_step(struct diskmake *m, struct err *e)
 {
-	uint64_t stop = m->copied + STEP_BYTES, end = 0;
-	while (m->at < m->bytes && m->copied < stop) {
+	uint64_t seen = 0, end = 0;
+	while (m->at < m->bytes && seen < STEP_BYTES) {
 		int more = m->at < end ? 1 : skip_hole(m, &end, e);
 		if (more <= 0)
 			return more;
+		uint64_t before = m->at;
 		if (copy_some(m, end, e) < 0)
 			return -1;
+		seen += m->at - before;
 	}
 	return m->at < m->bytes;
 }

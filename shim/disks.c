@@ -88,18 +88,17 @@ static int open_device(const struct disks_order *order, struct msg_disk *disk, d
 	int mode = disk->flags & MSG_DISK_READONLY ? O_RDONLY : O_RDWR;
 	CLEANUP_FD int fd = open(path, mode | O_EXCL | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0 && errno == EBUSY)
-		return err_set(e, ERR_STATE, EBUSY, "device: %s (%s) is in use", disk->image,
-			       p->devices[n].path);
+		return err_set(e, ERR_STATE, EBUSY, "device: %s is in use", disk->image);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_errno(
-			e, errno,
-			"open block device %s (%s; it must be there when cloisterd starts)",
-			disk->image, p->devices[n].path);
+		return err_errno(e, errno,
+				 "open block device %s (it must be there when cloisterd starts)",
+				 disk->image);
 	if (!S_ISBLK(st.st_mode))
-		return err_set(e, ERR_INTERNAL, 0, "%s is not a block device", p->devices[n].path);
+		return err_set(e, ERR_INTERNAL, 0,
+			       "what is configured as device %s is no block device", disk->image);
 	if (ioctl(fd, BLKGETSIZE64, &bytes) < 0)
-		return err_errno(e, errno, "ask for the size of %s", p->devices[n].path);
-	if (bytes == 0 || whole_mib(bytes) > MSG_DISK_MIB_MAX)
+		return err_errno(e, errno, "ask for the size of device %s", disk->image);
+	if (bytes == 0 || bytes > MSG_DISK_MIB_MAX * MIB)
 		return err_set(e, ERR_INVALID, 0, "device: %s has %llu bytes", disk->image,
 			       (unsigned long long)bytes);
 	disk->size_mib = whole_mib(bytes);
@@ -147,10 +146,11 @@ static int open_image(const struct disks_order *order, const char *name, uint64_
 		return -1;
 	if (fstat(fd, &st) == 0 && (st.st_mode & 0444) != 0444)
 		return err_set(e, ERR_INVALID, 0, "%s must be readable for all (mode 0444)", what);
-	if (*bytes == 0 || *bytes % SECTOR || whole_mib(*bytes) > MSG_DISK_MIB_MAX)
+	if (*bytes == 0 || *bytes % SECTOR || *bytes > MSG_DISK_MIB_MAX * MIB)
 		return err_set(e, ERR_INVALID, 0,
-			       "%s has %llu bytes: must be a whole number of %d-byte sectors", what,
-			       (unsigned long long)*bytes, SECTOR);
+			       "%s has %llu bytes: must be a whole number of %d-byte sectors, at "
+			       "most %u MiB",
+			       what, (unsigned long long)*bytes, SECTOR, MSG_DISK_MIB_MAX);
 	return fd_take(&fd);
 }
 
@@ -229,6 +229,14 @@ static int make_own(struct making *m, uint32_t i, int dir_fd, struct err *e)
 	return fd_take(&to);
 }
 
+/* What is wrong with the sandbox's own files is nobody's request: it is ours to answer for. */
+static int ours(struct err *e)
+{
+	if (e->kind == ERR_INVALID || e->kind == ERR_NOT_FOUND)
+		e->kind = ERR_INTERNAL;
+	return -1;
+}
+
 /* One that the sandbox has kept while it slept. */
 static int wake_own(const struct disks_order *order, uint32_t i, const struct msg_disk *disk,
 		    int dir_fd, struct err *e)
@@ -242,12 +250,8 @@ static int wake_own(const struct disks_order *order, uint32_t i, const struct ms
 	CLEANUP_FD int fd =
 		file_open_beneath(dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0, what, e);
 	if (fd < 0 || file_check_regular(fd, &rule, what, &bytes, e) < 0 ||
-	    check_mount(dir_fd, fd, what, e) < 0 || sets_disk_of(fd, &is, e) < 0) {
-		/* Nobody's request: it is ours to answer for. */
-		if (e->kind == ERR_INVALID || e->kind == ERR_NOT_FOUND)
-			e->kind = ERR_INTERNAL;
-		return -1;
-	}
+	    check_mount(dir_fd, fd, what, e) < 0 || sets_disk_of(fd, &is, e) < 0)
+		return ours(e);
 	if (bytes != bytes_of(disk) || is.time_ns != order->set_disks[i].time_ns)
 		return err_set(e, ERR_INTERNAL, 0,
 			       "%s was modified since the sandbox was hibernated: its memory no "
@@ -286,7 +290,9 @@ static int open_one(struct making *m, uint32_t i, int dir_fd, struct disks *d, s
 int disks_open(const struct disks_order *order, struct msg_create *spec, struct disks *d,
 	       struct err *e)
 {
-	struct making m = {.order = order, .spec = spec};
+	/* Whoever asks meanwhile sees none of them made, not some. */
+	struct msg_create made = *spec;
+	struct making m = {.order = order, .spec = &made};
 	CLEANUP_FD int own = -1;
 	CLEANUP_FD int dir = -1;
 	d->count = spec->disk_count;
@@ -294,13 +300,14 @@ int disks_open(const struct disks_order *order, struct msg_create *spec, struct 
 		own = file_make_dir(order->sandboxes_fd, order->key, 0, 0, 0755, e);
 		dir = own < 0 ? -1 : file_make_dir(own, SETS_DISKS, 0, 0, 0755, e);
 		if (dir < 0 || check_mount(own, dir, SETS_DISKS, e) < 0)
-			return -1;
+			return ours(e);
 	}
 	for (uint32_t i = 0; i < spec->disk_count; i++)
 		m.total += is_own(&spec->disks[i]) ? bytes_of(&spec->disks[i]) : 0;
 	for (uint32_t i = 0; i < spec->disk_count; i++)
 		if (open_one(&m, i, dir, d, e) < 0)
 			return -1;
+	*spec = made;
 	if (dir < 0 || spec->source == MSG_SOURCE_WAKE)
 		return 0;
 	return describe(order, spec, dir, e);
@@ -308,9 +315,12 @@ int disks_open(const struct disks_order *order, struct msg_create *spec, struct 
 
 /* ------------------------------------------------------------------ in the jail */
 
-static int add_node(int dir_fd, const char *name, dev_t device, uid_t uid, struct err *e)
+/* A mount that is read-only does not keep anybody from writing to a device: the node's mode does.
+ */
+static int add_node(int dir_fd, const char *name, dev_t device, bool readonly, uid_t uid,
+		    struct err *e)
 {
-	if (mknodat(dir_fd, name, S_IFBLK | 0600, device) < 0)
+	if (mknodat(dir_fd, name, S_IFBLK | (readonly ? 0400 : 0600), device) < 0)
 		return err_errno(e, errno, "make device node /disk/%s", name);
 	if (fchownat(dir_fd, name, uid, (gid_t)uid, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_errno(e, errno, "give /disk/%s to uid %u", name, uid);
@@ -338,7 +348,7 @@ int disks_mount(int root_fd, const struct disks *d, const struct msg_create *spe
 	for (uint32_t i = 0; i < d->count; i++) {
 		const char name[] = {(char)('0' + i), '\0'};
 		bool readonly = spec->disks[i].flags & MSG_DISK_READONLY;
-		if (d->device[i] ? add_node(dir, name, d->device[i], uid, e) < 0
+		if (d->device[i] ? add_node(dir, name, d->device[i], readonly, uid, e) < 0
 				 : add_file(dir, name, d->fd[i], readonly, e) < 0)
 			return -1;
 	}

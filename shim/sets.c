@@ -483,7 +483,8 @@ int sets_open(int parent_fd, const char *name, const char *key, const char *what
 
 bool sets_is_used(int dir_fd)
 {
-	return faccessat(dir_fd, SETS_USED, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	/* In doubt it was: a wake on a disk that has gone on destroys the file system on it. */
+	return faccessat(dir_fd, SETS_USED, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
 int sets_mark_used(int dir_fd, struct err *e)

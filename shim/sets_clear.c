@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* A VMM may have made directories in its scratch one; no honest one goes deep. */
@@ -85,8 +86,14 @@ static int take_disks(int sandbox_fd, struct err *e)
 		return sets_remove(sandbox_fd, SETS_DISKS, e);
 	for (unsigned i = 0; i < MSG_DISKS_MAX; i++) {
 		const char name[] = {(char)('0' + i), '\0'};
-		if (fchownat(dir, name, 0, 0, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
+		if (fchownat(dir, name, 0, 0, AT_SYMLINK_NOFOLLOW) < 0) {
+			if (errno == ENOENT)
+				continue;
 			return err_errno(e, errno, "take disk %u back", i);
+		}
+		/* The VMM owned it, so it may have opened it to others. */
+		if (fchmodat(dir, name, 0600, AT_SYMLINK_NOFOLLOW) < 0)
+			return err_errno(e, errno, "set the mode of disk %u", i);
 	}
 	return 0;
 }

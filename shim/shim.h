@@ -44,7 +44,8 @@ struct shim_budget {
 };
 
 #define SHIM_ERROR_LINES  4
-#define SHIM_LINE_MAX	  256
+#define SHIM_LINE_MAX	  1024 /* CH's account of a failed request has about 350 */
+#define SHIM_ERROR_MAX	  256
 #define SHIM_WAITERS	  8
 #define SHIM_CONNECTS	  8
 #define SHIM_ANNOUNCE_MAX 512
@@ -53,7 +54,7 @@ struct shim_budget {
 struct shim_stderr {
 	char line[SHIM_LINE_MAX];
 	size_t used;
-	char errors[SHIM_ERROR_LINES][SHIM_LINE_MAX];
+	char errors[SHIM_ERROR_LINES][SHIM_ERROR_MAX];
 	unsigned error_count;
 	int64_t last_error_us;
 	bool seccomp;  /* CH's own word for a seccomp violation was seen */

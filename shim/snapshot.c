@@ -481,6 +481,14 @@ static void ask_pause(struct shim *s)
 		fail(s, &e);
 }
 
+/* A template's disks may have to be copied. */
+static int64_t deadline_ms(const struct shim *s, const struct msg_snapshot *ask)
+{
+	const uint32_t *ms = s->policy->deadline_ms;
+	bool disks = ask->kind == MSG_SNAPSHOT_TEMPLATE && sets_has_own_disk(&s->spec);
+	return (int64_t)ms[POLICY_DEADLINE_SNAPSHOT] + (disks ? ms[POLICY_DEADLINE_DISKS] : 0);
+}
+
 void snapshot_start(struct shim *s, uint32_t id, const struct msg_snapshot *ask)
 {
 	struct shim_snapshot *n = &s->snapshot;
@@ -492,7 +500,7 @@ void snapshot_start(struct shim *s, uint32_t id, const struct msg_snapshot *ask)
 		.before = s->phase,
 		.started_us = now,
 		.told_us = now,
-		.deadline_us = now + s->policy->deadline_ms[POLICY_DEADLINE_SNAPSHOT] * 1000ll,
+		.deadline_us = now + deadline_ms(s, ask) * 1000ll,
 		.staging = SETS_STAGING_INIT,
 		.from_fd = -1,
 		.to_fd = -1,

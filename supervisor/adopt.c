@@ -7,8 +7,10 @@
 #include "sandbox.h"
 #include "snapshot.h"
 #include "spawner.h"
+#include "spec_disk.h"
 #include "teardown.h"
 #include "util.h"
+#include "view.h"
 #include "watcher.h"
 
 #include <dirent.h>
@@ -35,6 +37,7 @@ struct candidate {
 	struct event *again;
 	int64_t until_us;
 	char key[NAME_KEY_SIZE];
+	bool has_dir; /* of one that is ended: disks of its own may lie there */
 };
 
 static void ask(struct candidate *c);
@@ -67,26 +70,51 @@ static void report(struct candidate *c, const char *why)
 	settled(c);
 }
 
-static void ended(void *arg, struct msg *m, const struct err *why)
+static void half_removed(void *arg, struct msg *m, const struct err *why)
 {
-	(void)arg;
+	struct candidate *c = arg;
 	(void)m;
-	if (why)
-		log_error("a shim in mid-create was not ended: %s", why->text);
+	if (why && why->kind != ERR_NOT_FOUND)
+		log_error("%s: what it had made of its disks was not removed: %s", c->key,
+			  why->text);
+	settled(c);
 }
 
-/* Nobody waits for a create whose supervisor is gone: what there is of it is cleared away. */
-static void end_half_made(struct candidate *c)
+static void half_ended(void *arg, struct msg *m, const struct err *why)
+{
+	struct candidate *c = arg;
+	struct err e;
+	(void)m;
+	if (why) {
+		log_error("%s: in mid-create, and was not ended: %s", c->key, why->text);
+		settled(c);
+	} else if (!c->has_dir) {
+		settled(c);
+	} else if (spawner_remove_set(c->all->d->spawner, MSG_REMOVE_SANDBOX, c->key, half_removed,
+				      c, &e) < 0) {
+		half_removed(c, NULL, &e);
+	}
+}
+
+/*
+ * Nobody waits for a create whose supervisor is gone: what there is of it is cleared away, and only
+ * then is its name free. A wake's set stays, and with it the sandbox, hibernated.
+ */
+static void end_half_made(struct candidate *c, const struct msg_status *s)
 {
 	struct daemon *d = c->all->d;
 	struct msg_end end = {0};
 	struct err e;
 	str_copy(end.key, sizeof(end.key), c->key);
 	log_notice("%s: its create never finished; it is ended", c->key);
+	c->has_dir = s->phase != MSG_PHASE_NEW && s->spec.source != MSG_SOURCE_WAKE &&
+		     s->spec.disk_count > 0;
+	/* Its end is expected now. */
+	link_free(c->link);
+	c->link = NULL;
 	if (link_request_end(spawner_link(d->spawner), &end, MSG_DONE,
-			     daemon_deadline(d, POLICY_DEADLINE_DESTROY), ended, NULL, &e) < 0)
-		log_error("%s: %s", c->key, e.text);
-	settled(c);
+			     daemon_deadline(d, POLICY_DEADLINE_DESTROY), half_ended, c, &e) < 0)
+		half_ended(c, NULL, &e);
 }
 
 static const struct link_user candidate_user;
@@ -126,7 +154,11 @@ static void adopt(struct candidate *c, const struct msg_status *s)
 	link_hand_over(c->link, sb->key, &watcher_link, sb);
 	c->link = NULL;
 	/* A woken one's old set stays until a newer one is whole, which may be under way. */
-	sb->has_set = sb->spec->source == MSG_SOURCE_WAKE || s->phase == MSG_PHASE_SNAPSHOTTING;
+	sb->has_dir = sb->spec->source == MSG_SOURCE_WAKE || s->phase == MSG_PHASE_SNAPSHOTTING ||
+		      spec_disk_own_mib(sb->spec) > 0;
+	if (s->created.vmm_pid &&
+	    spec_disk_made(sb->spec, s->created.disks, s->created.disk_count, &e) < 0)
+		log_warning("%s: %s", sb->key, e.text);
 	sandbox_step(sb, meaning(s), "adopted from an earlier supervisor", NULL);
 	events_emit(&d->events, sb->id, sb->tenant, "adopted", NULL);
 	if (sb->state == STATE_SNAPSHOTTING)
@@ -167,7 +199,7 @@ static void on_status(void *arg, struct msg *m, const struct err *why)
 	case MSG_PHASE_NEW:
 	case MSG_PHASE_SETUP:
 	case MSG_PHASE_STARTING:
-		end_half_made(c);
+		end_half_made(c, &s);
 		break;
 	case MSG_PHASE_PAUSING:
 	case MSG_PHASE_RESUMING:
@@ -290,33 +322,93 @@ int adopt_all(struct daemon *d, void (*done)(struct daemon *d), struct err *e)
 	return 0;
 }
 
-static void wake_record(struct daemon *d, struct template *t)
+/* ------------------------------------------------------------------ without a shim */
+
+/* One that somebody left without a shim. t's spec goes over to it. */
+static struct sandbox *new_record(struct daemon *d, struct template *t)
 {
 	struct err e;
+	struct spec *spec = t->spec;
+	t->spec = NULL;
+	struct sandbox *sb = sandbox_new(d, t->tenant, t->name, spec, &e);
+	if (!sb) {
+		log_error("%s: it is on disk, but cannot be listed: %s", t->key, e.text);
+		return NULL;
+	}
+	sb->adopted = true;
+	sb->shim = SANDBOX_SHIM_GONE;
+	sb->created_real_us = t->created_real_us;
+	sb->last.whole = true;
+	return sb;
+}
+
+static bool has_memory(const struct template *t)
+{
+	return t->content & (MSG_SET_RAM | MSG_SET_RANGES);
+}
+
+static void note_dir(struct sandbox *sb, const struct template *t)
+{
+	sb->has_dir = true;
+	sb->set_content = t->content;
+	/* Disks alone count as they were promised. */
+	sb->set_bytes = has_memory(t) ? t->allocated_bytes : 0;
+}
+
+static void adopt_hibernated(struct daemon *d, struct template *t)
+{
 	struct sandbox *sb = registry_find(&d->registry, t->key);
 	if (!sb) {
-		struct spec *spec = t->spec;
-		t->spec = NULL;
-		sb = sandbox_new(d, t->tenant, t->name, spec, &e);
-		if (!sb) {
-			log_error("%s: it is hibernated on disk, but cannot be listed: %s", t->key,
-				  e.text);
+		sb = new_record(d, t);
+		if (!sb)
 			return;
-		}
-		sb->adopted = true;
-		sb->shim = SANDBOX_SHIM_GONE;
-		sb->created_real_us = t->created_real_us;
 		sandbox_step(sb, STATE_ADOPT_HIBERNATED, "hibernated by an earlier supervisor",
 			     NULL);
 	}
-	sb->has_set = true;
-	sb->set_content = t->content;
+	note_dir(sb, t);
+}
+
+/* The disks of one whose VMM and shim are gone: they are its tenant's until it destroys them. */
+static void adopt_left(struct daemon *d, struct template *t)
+{
+	struct sandbox *sb = registry_find(&d->registry, t->key);
+	if (sb) {
+		note_dir(sb, t);
+		return;
+	}
+	sb = new_record(d, t);
+	if (!sb)
+		return;
+	note_dir(sb, t);
+	/* A set that cannot be woken is one that was. */
+	if (has_memory(t))
+		sb->spec->source = MSG_SOURCE_WAKE;
+	sb->exit = calloc(1, sizeof(*sb->exit));
+	cJSON *more = cJSON_CreateObject();
+	if (sb->exit) {
+		*sb->exit = (struct msg_exit){
+			.cause = MSG_CAUSE_SHIM_LOST,
+			.code = -1,
+			.phase = MSG_PHASE_ENDED,
+			.at_real_us = clock_real_us(),
+		};
+		str_copy(sb->exit->detail, sizeof(sb->exit->detail),
+			 "its VMM ended while no supervisor watched it, it is not known how or "
+			 "when; its disks are kept until it is destroyed");
+		if (more)
+			cJSON_AddItemToObject(more, "exit", view_exit(sb->exit));
+	}
+	sandbox_step(sb, STATE_ADOPT_CRASHED, msg_cause_name(MSG_CAUSE_SHIM_LOST), more);
 }
 
 void adopt_sleeping(struct daemon *d)
 {
 	for (struct template *t; (t = TAILQ_FIRST(&d->sleeping.list));) {
-		wake_record(d, t);
+		adopt_hibernated(d, t);
+		template_forget(t);
+	}
+	for (struct template *t; (t = TAILQ_FIRST(&d->left.list));) {
+		adopt_left(d, t);
 		template_forget(t);
 	}
 }

@@ -11,14 +11,15 @@
 struct daemon;
 
 /*
- * Begins; done() is called when every shim found is adopted, reported or being ended, at the
- * latest after 2 s (perhaps before this returns).
+ * Begins; done() is called when every shim found is adopted, reported or ended, after 2 s at the
+ * latest but for those that are ended (perhaps before this returns).
  */
 int adopt_all(struct daemon *d, void (*done)(struct daemon *d), struct err *e);
 
 /*
- * Afterwards: makes records for the hibernated sandboxes whose sets the spawner listed (and empties
- * that list). Where there is a shim of the same key, the shim wins.
+ * Afterwards: makes records for what the spawner listed of sandboxes (and empties those lists): the
+ * hibernated ones, and as crashed those of which only disks are left. Where there is a shim of the
+ * same key, the shim wins.
  */
 void adopt_sleeping(struct daemon *d);
 

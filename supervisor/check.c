@@ -80,6 +80,23 @@ static void check_device(const char *path, const char *use, enum grade grade)
 		    fd < 0 ? strerrordesc_np(errno) : "no device", use);
 }
 
+/* One that is missing now may be there when a sandbox asks for it. */
+static void check_block_devices(const struct policy *p)
+{
+	struct stat st;
+	for (uint32_t i = 0; i < p->device_count; i++) {
+		const struct policy_device *device = &p->devices[i];
+		if (stat(device->path, &st) < 0)
+			say(WARNING, "block_device %s: %s: %s", device->key, device->path,
+			    strerrordesc_np(errno));
+		else if (!S_ISBLK(st.st_mode))
+			say(ERROR, "block_device %s: %s is no block device", device->key,
+			    device->path);
+		else
+			say(OK, "block_device %s: %s", device->key, device->path);
+	}
+}
+
 static void check_cgroup(struct policy *p)
 {
 	struct err e;
@@ -146,6 +163,7 @@ int check_host(struct config *c)
 	check_binary(p);
 	check_device("/dev/kvm", "without it no VM can run", ERROR);
 	check_device("/dev/userfaultfd", "memory cannot be restored on demand", WARNING);
+	check_block_devices(p);
 	check_cgroup(p);
 	check_shim();
 	check_version(p);

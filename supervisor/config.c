@@ -35,6 +35,8 @@ static const struct config_key keys[] = {
 	{"vmm", "uid_base", CONFIG_NUMBER, false, IN_POLICY(uid_base), 1000, 2147418112},
 	{"vmm", "uid_count", CONFIG_NUMBER, false, IN_POLICY(uid_count), 2, 65536},
 	{"limits", "max_sandboxes", CONFIG_NUMBER, false, IN_POLICY(max_sandboxes), 1, 65535},
+	{"limits", "max_disk_mib", CONFIG_NUMBER, false, offsetof(struct config, max_disk_mib), 1,
+	 1u << 30},
 	{"limits", "create_ms", CONFIG_NUMBER, false, DEADLINE(CREATE), 100, 600000},
 	{"limits", "disks_ms", CONFIG_NUMBER, false, DEADLINE(DISKS), 100, 86400000},
 	{"limits", "pause_ms", CONFIG_NUMBER, false, DEADLINE(PAUSE), 100, 600000},
@@ -60,8 +62,10 @@ static const struct config_key keys[] = {
 	{"tenant", "max_disk_mib", CONFIG_NUMBER, false, TENANT(max_disk_mib), 1, 1u << 30},
 	{"tenant", "max_templates", CONFIG_NUMBER, false, TENANT(max_templates), 1, 1000000},
 	{"tenant", "max_ttl_s", CONFIG_NUMBER, false, TENANT(max_ttl_s), 1, 1u << 30},
+	{"tenant", "block_device", CONFIG_DEVICE, true, TENANT(name), 0, 0},
 	{"admin", "users", CONFIG_USERS, false, offsetof(struct config, admin_users), 0, 0},
 	{"admin", "groups", CONFIG_GROUPS, false, offsetof(struct config, admin_groups), 0, 0},
+	{"admin", "block_device", CONFIG_DEVICE, true, 0, 0, 0},
 };
 
 struct parser {
@@ -213,7 +217,7 @@ static int handle_key(void *arg, const char *section, const char *name, const ch
 			return 1;
 		}
 		p->seen[i] = p->line;
-		char rule[160], reason[160];
+		char rule[160], reason[POLICY_PATH_MAX + 160];
 		void *base = p->tenant ? (void *)p->tenant : (void *)p->c;
 		if (!config_value_set(p->c, base, key, value, reason, sizeof(reason))) {
 			config_value_rule(key, rule, sizeof(rule));

@@ -44,6 +44,7 @@ struct config {
 	char user[64];
 	char control_group[64];
 	uint32_t event_backlog;
+	uint32_t max_disk_mib; /* of the whole host; 0: any */
 	struct config_network network;
 	struct config_tenant *tenants;
 	size_t tenant_count;

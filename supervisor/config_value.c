@@ -42,6 +42,12 @@ void config_value_rule(const struct config_key *key, char *buf, size_t size)
 		snprintf(buf, size, "NAME=VALUE, printable, under %d bytes, at most %d times",
 			 POLICY_ENV_SIZE, POLICY_ENV_MAX);
 		break;
+	case CONFIG_DEVICE:
+		snprintf(buf, size,
+			 "NAME PATH: a name and the absolute path of a block device, at most %d "
+			 "times",
+			 POLICY_DEVICES_MAX);
+		break;
 	case CONFIG_CIDR:
 		snprintf(buf, size, "an IPv4 network like 10.64.0.0/16, /8 to /30");
 		break;
@@ -209,6 +215,43 @@ static bool set_bind(struct policy *p, const char *value, char *reason, size_t s
 	return true;
 }
 
+/* What the path leads to is looked at when it is used: a device may come and go. */
+static bool add_device(struct policy *p, const char *tenant, const char *value, char *reason,
+		       size_t size)
+{
+	struct policy_device device = {0};
+	char name[NAME_SIZE];
+	size_t n = strcspn(value, " \t");
+	const char *path = value + n + strspn(value + n, " \t");
+	if (n >= sizeof(name))
+		return false;
+	memcpy(name, value, n);
+	name[n] = '\0';
+	if (!name_key_make(device.key, tenant, name)) {
+		snprintf(reason, size, "a name is " NAME_RULE);
+		return false;
+	}
+	if (path[0] != '/' || !path_is_plain(path) ||
+	    !str_copy(device.path, sizeof(device.path), path))
+		return false;
+	for (uint32_t i = 0; i < p->device_count; i++) {
+		const struct policy_device *there = &p->devices[i];
+		size_t owner = strlen(tenant) + 1; /* with the colon */
+		if (strncmp(there->key, device.key, owner) == 0 &&
+		    (strcmp(there->key + owner, name) == 0 || strcmp(there->path, path) == 0)) {
+			snprintf(reason, size, "there is \"%s\" for %s already", there->key + owner,
+				 there->path);
+			return false;
+		}
+	}
+	if (p->device_count >= POLICY_DEVICES_MAX) {
+		snprintf(reason, size, "the file has more than that");
+		return false;
+	}
+	p->devices[p->device_count++] = device;
+	return true;
+}
+
 static bool ifname_is_valid(const char *value)
 {
 	size_t n = strlen(value);
@@ -249,6 +292,9 @@ bool config_value_set(struct config *c, void *base, const struct config_key *key
 		return set_bind(&c->policy, value, reason, size);
 	case CONFIG_ENV:
 		return set_env(&c->policy, value);
+	case CONFIG_DEVICE:
+		return add_device(&c->policy, base == c ? CONFIG_ADMIN_TENANT : field, value,
+				  reason, size);
 	case CONFIG_CIDR:
 		return cidr_is_valid(value) && str_copy(field, 64, value);
 	case CONFIG_IFNAME:

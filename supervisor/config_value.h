@@ -18,6 +18,7 @@ enum config_kind {
 	CONFIG_ENV,	/* appended to policy.env */
 	CONFIG_CIDR,	/* char[64], IPv4 */
 	CONFIG_IFNAME,	/* char[16] */
+	CONFIG_DEVICE,	/* appended to policy.devices, for the section's tenant */
 	CONFIG_EGRESS,	/* char[POLICY_ENV_SIZE]: none, internet, or CIDRs */
 };
 

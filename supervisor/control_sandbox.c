@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control.h"
 
-#include "file.h"
+#include "admit.h"
 #include "json.h"
 #include "log.h"
 #include "operate.h"
-#include "quota.h"
 #include "teardown.h"
 #include "transcript.h"
 #include "util.h"
@@ -14,9 +13,7 @@
 
 #include <errno.h>
 #include <event2/buffer.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #define INPUT_MAX MSG_DATA_MAX
 
@@ -117,59 +114,6 @@ void control_sandbox_get(struct control_request *r)
 
 /* ------------------------------------------------------------------ create */
 
-static int check_image(int dir, const char *field, const char *folder, const char *name,
-		       struct err *e)
-{
-	CLEANUP_FD int fd = file_open_beneath(dir, name, O_PATH | O_NOFOLLOW, 0, folder, e);
-	if (fd >= 0)
-		return 0;
-	if (e->errnum != ENOENT)
-		return err_prefix(e, "%s", field);
-	return err_set(e, ERR_INVALID, 0,
-		       "%s: there is no image \"%s\" in images/%s; the host's administrator puts "
-		       "files there",
-		       field, name, folder);
-}
-
-static int use_template(struct control_request *r, struct spec *spec, struct err *e)
-{
-	char key[NAME_KEY_SIZE];
-	const struct template *t = NULL;
-	if (name_key_make(key, r->tenant, spec->template))
-		t = template_find(&r->d->templates, key);
-	if (!t)
-		return err_set(
-			e, ERR_INVALID, 0,
-			"template: there is no template \"%s\"; make one from a sandbox with "
-			"snapshot",
-			spec->template);
-	return spec_use_template(spec, t, r->d->vmm.vmm_major, e);
-}
-
-static int check_images(const struct host *h, const struct spec *spec, struct err *e)
-{
-	if (check_image(h->kernels_dir, "kernel", "kernels", spec->kernel, e) < 0)
-		return -1;
-	if (spec->initramfs &&
-	    check_image(h->initramfs_dir, "initramfs", "initramfs", spec->initramfs, e) < 0)
-		return -1;
-	return 0;
-}
-
-static int admit(struct control_request *r, struct spec *spec, struct err *e)
-{
-	if (r->d->stopping)
-		return err_set(e, ERR_UNAVAILABLE, 0, "cloisterd is stopping; try again later");
-	/* What a template has was an image once; it need not be one any more. */
-	if (spec->template ? use_template(r, spec, e) < 0 : check_images(&r->d->host, spec, e) < 0)
-		return -1;
-	const struct config_tenant *t = tenant_by_name(&r->d->config, r->tenant);
-	if (!t && strcmp(r->tenant, CONFIG_ADMIN_TENANT) != 0)
-		return err_set(e, ERR_INVALID, 0, "tenant: there is no [tenant %s] section",
-			       r->tenant);
-	return quota_check(&r->d->registry, &r->d->config, t, spec, e);
-}
-
 static void done_create(void *arg, const struct sandbox *sb, const struct err *why)
 {
 	struct err e;
@@ -211,7 +155,7 @@ static struct spec *read_spec(struct control_request *r)
 			spec = NULL;
 		}
 	}
-	if (spec && admit(r, spec, &e) < 0) {
+	if (spec && admit_create(r->d, r->tenant, spec, &e) < 0) {
 		spec_free(spec);
 		spec = NULL;
 	}

@@ -178,6 +178,7 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	registry_open(&d->registry);
 	template_open(&d->templates);
 	template_open(&d->sleeping);
+	template_open(&d->left);
 	if (events_open(&d->events, d->config.event_backlog, e) < 0) {
 		fd_close(&link_fd);
 		return -1;
@@ -194,6 +195,7 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	registry_close(&d->registry);
 	template_close(&d->templates);
 	template_close(&d->sleeping);
+	template_close(&d->left);
 	events_close(&d->events);
 	event_free(term);
 	event_free(intr);

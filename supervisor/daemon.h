@@ -23,6 +23,7 @@ struct daemon {
 	struct registry registry;
 	struct template_table templates;
 	struct template_table sleeping; /* sets of hibernated sandboxes, until they have records */
+	struct template_table left;	/* what is left of others: MSG_TEMPLATE_LEFT; until then */
 	struct spawner *spawner;
 	struct control *control;
 	struct msg_host vmm;	 /* what the spawner found out */

@@ -23,6 +23,7 @@ void host_init(struct host *h)
 			   .shims_dir = -1,
 			   .kernels_dir = -1,
 			   .initramfs_dir = -1,
+			   .disks_dir = -1,
 			   .store_dir = -1,
 			   .control = -1};
 	for (int i = 0; i < HOST_LOCK_COUNT; i++)
@@ -36,6 +37,7 @@ void host_close(struct host *h)
 	fd_close(&h->shims_dir);
 	fd_close(&h->kernels_dir);
 	fd_close(&h->initramfs_dir);
+	fd_close(&h->disks_dir);
 	fd_close(&h->store_dir);
 	fd_close(&h->control);
 	for (int i = 0; i < HOST_LOCK_COUNT; i++)
@@ -99,10 +101,10 @@ static int make_state(struct host *h, const struct policy *p, struct err *e)
 	h->store_dir = file_make_dir(h->state_dir, "store", p->user_uid, p->user_gid, 0700, e);
 	if (images < 0 || templates < 0 || sandboxes < 0 || h->store_dir < 0)
 		return err_prefix(e, "%s", p->state_dir);
-	CLEANUP_FD int disks = file_make_dir(images, "disks", 0, 0, 0755, e);
+	h->disks_dir = file_make_dir(images, "disks", 0, 0, 0755, e);
 	h->kernels_dir = file_make_dir(images, "kernels", 0, 0, 0755, e);
 	h->initramfs_dir = file_make_dir(images, "initramfs", 0, 0, 0755, e);
-	if (disks < 0 || h->kernels_dir < 0 || h->initramfs_dir < 0)
+	if (h->disks_dir < 0 || h->kernels_dir < 0 || h->initramfs_dir < 0)
 		return err_prefix(e, "%s/images", p->state_dir);
 	return 0;
 }

@@ -19,7 +19,7 @@ enum host_lock {
 struct host {
 	int state_dir, run_dir; /* directories; kept over the drop */
 	int shims_dir;
-	int kernels_dir, initramfs_dir;
+	int kernels_dir, initramfs_dir, disks_dir;
 	int store_dir;
 	int control;		    /* bound, not yet listening */
 	int locks[HOST_LOCK_COUNT]; /* -1: no cgroup to lock */

@@ -5,6 +5,7 @@
 #include "log.h"
 #include "quota.h"
 #include "spawner.h"
+#include "spec_disk.h"
 #include "teardown.h"
 #include "template.h"
 #include "tenant.h"
@@ -125,6 +126,12 @@ bool sandbox_is_starting(const struct sandbox *sb)
 	return sb->state == STATE_CREATING || sb->state == STATE_WAKING;
 }
 
+void sandbox_clear_progress(struct sandbox *sb)
+{
+	sb->progress = (struct msg_progress){0};
+	sb->progress_told_us = 0;
+}
+
 void sandbox_release_template(struct sandbox *sb)
 {
 	if (sb->from)
@@ -164,7 +171,9 @@ static void on_created(void *arg, struct msg *m, const struct err *why)
 	struct sandbox *sb = arg;
 	struct msg_created created;
 	struct err e;
-	if (!why && msg_read_created(m, &created, &e) < 0) {
+	sandbox_clear_progress(sb);
+	if (!why && (msg_read_created(m, &created, &e) < 0 ||
+		     spec_disk_made(sb->spec, created.disks, created.disk_count, &e) < 0)) {
 		/* That closes the link, and so fails the create. */
 		link_fail(sb->link, &e);
 		return;
@@ -192,12 +201,17 @@ static void on_created(void *arg, struct msg *m, const struct err *why)
 	sandbox_op_done(sb, NULL);
 }
 
-/* The shim keeps the deadline itself: filling memory may take as long as writing it did. */
+/*
+ * The shim keeps the deadline itself: filling memory may take as long as writing it did, and disks
+ * have a time of their own.
+ */
 static uint32_t start_deadline(const struct sandbox *sb)
 {
 	uint32_t ms = daemon_deadline(sb->d, POLICY_DEADLINE_CREATE) + ANSWER_MARGIN_MS;
 	if (sb->spec->source != MSG_SOURCE_BOOT)
 		ms += daemon_deadline(sb->d, POLICY_DEADLINE_SNAPSHOT);
+	if (spec_disk_own_mib(sb->spec))
+		ms += daemon_deadline(sb->d, POLICY_DEADLINE_DISKS);
 	return ms;
 }
 
@@ -283,24 +297,40 @@ struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec
 	}
 	if (sb->from)
 		sb->from->users++;
+	/* A shim that fails clears up after itself, but not one that dies. */
+	sb->has_dir = spec_disk_own_mib(spec) > 0;
 	sb->op = SANDBOX_OP_CREATE;
 	sb->op_waiter = (struct sandbox_waiter){.fn = fn, .arg = arg};
 	sandbox_step(sb, STATE_ASK_CREATE, "create was asked for", NULL);
 	return sb;
 }
 
+/* What it wrote to a disk since its wake is in no set: the one on disk is of no use any more. */
+static bool has_used_set(const struct sandbox *sb)
+{
+	return sb->exit && sb->spec->source == MSG_SOURCE_WAKE &&
+	       spec_disk_find_writable(sb->spec, false) >= 0;
+}
+
 static int admit_wake(const struct sandbox *sb, enum msg_restore how, struct err *e)
 {
 	const struct daemon *d = sb->d;
 	struct state_step step;
-	if (!state_step(sb->state, STATE_ASK_WAKE, &step))
+	bool wrong = !state_step(sb->state, STATE_ASK_WAKE, &step);
+	if (wrong && has_used_set(sb))
+		return err_set(e, ERR_STATE, 0,
+			       "wake: it is %s: it was woken before and may have written to its "
+			       "disks since, so the memory that was kept no longer fits them; "
+			       "destroy it",
+			       state_name(sb->state));
+	if (wrong)
 		return err_set(e, ERR_STATE, 0, "wake: it is %s, must be hibernated",
 			       state_name(sb->state));
 	if (d->stopping)
 		return err_set(e, ERR_UNAVAILABLE, 0, "cloisterd is stopping; try again later");
 	if (spec_check_restore(how, sb->set_content, d->vmm.vmm_major, e) < 0)
 		return -1;
-	return quota_check_wake(&d->registry, tenant_by_name(&d->config, sb->tenant), sb->spec, e);
+	return quota_check_wake(d, tenant_by_name(&d->config, sb->tenant), sb->spec, e);
 }
 
 int sandbox_wake(struct sandbox *sb, enum msg_restore how, sandbox_done_fn *fn, void *arg,

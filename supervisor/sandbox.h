@@ -53,7 +53,7 @@ struct sandbox_timings {
 	bool of_set;
 	uint32_t spawn_us;
 	struct msg_timings shim;
-	uint32_t pause_us, vmm_us, copy_us, sync_us;
+	uint32_t pause_us, vmm_us, disks_us, copy_us, sync_us;
 	uint32_t total_us;
 };
 
@@ -85,11 +85,14 @@ struct sandbox {
 	struct sandbox_console last;
 	struct transcript *transcript; /* followers of a live one; NULL: none */
 
-	/* Sets: see snapshot.h. */
+	/* What it has on disk, and sets: see snapshot.h. */
+	bool has_dir;	    /* disks or a set of its own may lie there: they go with the record */
+	bool removing;	    /* the spawner has been asked to remove them */
+	uint64_t set_bytes; /* what its own set takes, for the quotas */
+	uint64_t granted_bytes;	 /* what the one in the making may take */
 	struct template *from;	 /* read by the create in flight */
 	struct template *making; /* its name is reserved for the snapshot in flight */
 	enum state back;	 /* what it was before that snapshot or hibernate */
-	bool has_set;		 /* one of its own may lie on disk: it goes with the record */
 	bool set_safe;		 /* hibernating: the new one is on disk, only the end is left */
 	uint32_t set_content;	 /* enum msg_set_content of it; 0: not known */
 	struct msg_progress progress; /* total_bytes 0: none */
@@ -113,7 +116,7 @@ struct sandbox {
 	bool keep_failed; /* wait=none: a failed create stays as a record */
 	bool acked;	  /* EXIT_ACK is sent */
 	bool ending;	  /* an END request is under way */
-	bool set_left;	  /* leftover is about its set, which the spawner could not remove */
+	bool dir_left;	  /* leftover is about its directory, which the spawner could not remove */
 };
 
 /*
@@ -133,6 +136,9 @@ int sandbox_wake(struct sandbox *sb, enum msg_restore how, sandbox_done_fn *fn, 
 
 /* True between the request to start a guest and its answer: CREATING and WAKING. */
 bool sandbox_is_starting(const struct sandbox *sb);
+
+/* How far it was is of no interest any more. */
+void sandbox_clear_progress(struct sandbox *sb);
 
 /* The create does not read its template any more. */
 void sandbox_release_template(struct sandbox *sb);

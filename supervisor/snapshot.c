@@ -4,7 +4,9 @@
 #include "daemon.h"
 #include "log.h"
 #include "operate.h"
+#include "quota.h"
 #include "spawner.h"
+#include "spec_disk.h"
 #include "teardown.h"
 #include "tenant.h"
 #include "transcript.h"
@@ -59,7 +61,8 @@ static void on_late(evutil_socket_t fd, short what, void *arg)
 void snapshot_progress(struct sandbox *sb, const struct msg_progress *said)
 {
 	int64_t now = clock_us();
-	if (sb->state != STATE_SNAPSHOTTING && sb->state != STATE_HIBERNATING)
+	if (sb->state != STATE_SNAPSHOTTING && sb->state != STATE_HIBERNATING &&
+	    !sandbox_is_starting(sb))
 		return;
 	sb->progress = *said;
 	if (now - sb->progress_told_us < PROGRESS_GAP_US)
@@ -73,17 +76,18 @@ void snapshot_progress(struct sandbox *sb, const struct msg_progress *said)
 
 /* ------------------------------------------------------------------ the end of one */
 
-static void no_progress(struct sandbox *sb)
+/* The shim has nothing more to say of it; what a template was granted is with its name. */
+static void over(struct sandbox *sb)
 {
-	sb->progress = (struct msg_progress){0};
-	sb->progress_told_us = 0;
+	sandbox_clear_progress(sb);
+	sb->granted_bytes = 0;
 	clear_timer(sb);
 }
 
 /* The guest goes on as it was, unless something else came of it meanwhile. */
 static void go_back(struct sandbox *sb, const char *reason)
 {
-	no_progress(sb);
+	over(sb);
 	if (sb->state == STATE_SNAPSHOTTING || sb->state == STATE_HIBERNATING)
 		sandbox_step(sb, sb->back == STATE_PAUSED ? STATE_BACK_PAUSED : STATE_BACK_RUNNING,
 			     reason, NULL);
@@ -95,6 +99,7 @@ static void note_timings(struct sandbox *sb, const struct msg_snapshotted *said)
 		.of_set = true,
 		.pause_us = said->pause_us,
 		.vmm_us = said->vmm_us,
+		.disks_us = said->disks_us,
 		.copy_us = said->copy_us,
 		.sync_us = said->sync_us,
 		.total_us = (uint32_t)(clock_us() - sb->asked_us),
@@ -124,7 +129,7 @@ static void failed(struct sandbox *sb, const struct err *why)
 		why = &e;
 	}
 	if (lost) {
-		no_progress(sb);
+		over(sb);
 		/* The end of the shim answers, when its set was safe before. */
 		if (!(sb->set_safe && sb->op == SANDBOX_OP_HIBERNATE))
 			sandbox_op_done(sb, why);
@@ -148,7 +153,7 @@ static int read_answer(struct sandbox *sb, const struct msg *m, const char *key,
 			key);
 	}
 	log_error("%s: link closed: %s", sb->key, e.text);
-	no_progress(sb);
+	over(sb);
 	sandbox_op_done(sb, &e);
 	link_fail(sb->link, &e);
 	return -1;
@@ -187,10 +192,19 @@ static void on_template(void *arg, struct msg *m, const struct err *why)
 	sb->making = NULL;
 }
 
-static int ask(struct sandbox *sb, enum msg_snapshot_kind kind, const char *template,
-	       link_answer_fn *cb, struct err *e)
+/* How much the set may take on disk. */
+static int grant(const struct sandbox *sb, enum msg_snapshot_kind kind, struct quota_grant *out,
+		 struct err *e)
 {
-	struct msg_snapshot body = {.kind = kind};
+	/* A sandbox that hibernates keeps its own disks; a template gets copies of them. */
+	uint64_t bound = quota_set_bound(sb->spec, kind == MSG_SNAPSHOT_TEMPLATE);
+	return quota_grant(sb->d, tenant_by_name(&sb->d->config, sb->tenant), bound, out, e);
+}
+
+static int ask(struct sandbox *sb, enum msg_snapshot_kind kind, const char *template,
+	       uint64_t max_bytes, link_answer_fn *cb, struct err *e)
+{
+	struct msg_snapshot body = {.kind = kind, .max_bytes = max_bytes};
 	str_copy(body.template, sizeof(body.template), template);
 	/* No deadline at the link: on_late() keeps the client's. */
 	return link_request_snapshot(sb->link, &body, MSG_SNAPSHOTTED, 0, cb, sb, e);
@@ -206,20 +220,33 @@ static void begun(struct sandbox *sb, enum sandbox_op op, enum state_event event
 		     op == SANDBOX_OP_SNAPSHOT ? "snapshot was asked for"
 					       : "hibernate was asked for",
 		     NULL);
-	set_timer(sb, on_late, daemon_deadline(sb->d, POLICY_DEADLINE_SNAPSHOT) + ANSWER_MARGIN_MS);
+	uint32_t ms = daemon_deadline(sb->d, POLICY_DEADLINE_SNAPSHOT) + ANSWER_MARGIN_MS;
+	if (op == SANDBOX_OP_SNAPSHOT && spec_disk_own_mib(sb->spec))
+		ms += daemon_deadline(sb->d, POLICY_DEADLINE_DISKS);
+	set_timer(sb, on_late, ms);
 }
 
 int snapshot_template(struct sandbox *sb, const char *name, sandbox_done_fn *fn, void *arg,
 		      struct err *e)
 {
 	struct daemon *d = sb->d;
+	struct quota_grant granted;
+	int device = spec_disk_find_writable(sb->spec, true);
 	if (operate_may_begin(sb, STATE_ASK_SNAPSHOT, SANDBOX_OP_SNAPSHOT, e) < 0)
+		return -1;
+	if (device >= 0)
+		return err_set(e, ERR_STATE, 0,
+			       "snapshot: its disk%d is a block device (\"%s\") that it can write "
+			       "to, of which a template can have no copy",
+			       device, sb->spec->disks[device].image);
+	if (grant(sb, MSG_SNAPSHOT_TEMPLATE, &granted, e) < 0)
 		return -1;
 	sb->making = template_reserve(&d->templates, tenant_by_name(&d->config, sb->tenant),
 				      sb->tenant, name, e);
 	if (!sb->making)
 		return -1;
-	if (ask(sb, MSG_SNAPSHOT_TEMPLATE, name, on_template, e) < 0) {
+	sb->making->allocated_bytes = granted.bytes;
+	if (ask(sb, MSG_SNAPSHOT_TEMPLATE, name, granted.max_bytes, on_template, e) < 0) {
 		give_name_back(sb);
 		return -1;
 	}
@@ -240,8 +267,9 @@ static void on_set_written(void *arg, struct msg *m, const struct err *why)
 	if (read_answer(sb, m, sb->key, &said) < 0)
 		return;
 	note_timings(sb, &said);
-	no_progress(sb);
+	over(sb);
 	sb->set_content = said.set.content;
+	sb->set_bytes = said.set.allocated_bytes;
 	sb->set_safe = true;
 	/* EXIT follows; a shim that cannot end its VMM has the spawner do it. */
 	if (sb->state == STATE_HIBERNATING)
@@ -251,11 +279,14 @@ static void on_set_written(void *arg, struct msg *m, const struct err *why)
 
 int snapshot_hibernate(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct err *e)
 {
+	struct quota_grant granted;
 	if (operate_may_begin(sb, STATE_ASK_HIBERNATE, SANDBOX_OP_HIBERNATE, e) < 0 ||
-	    ask(sb, MSG_SNAPSHOT_HIBERNATE, "", on_set_written, e) < 0)
+	    grant(sb, MSG_SNAPSHOT_HIBERNATE, &granted, e) < 0 ||
+	    ask(sb, MSG_SNAPSHOT_HIBERNATE, "", granted.max_bytes, on_set_written, e) < 0)
 		return -1;
 	/* Whatever comes of it, there may be a set from here on. */
-	sb->has_set = true;
+	sb->has_dir = true;
+	sb->granted_bytes = granted.bytes;
 	sb->set_safe = false;
 	begun(sb, SANDBOX_OP_HIBERNATE, STATE_ASK_HIBERNATE, fn, arg);
 	return 0;
@@ -264,7 +295,10 @@ int snapshot_hibernate(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struc
 void snapshot_vmm_ended(struct sandbox *sb)
 {
 	sb->exit->cause = MSG_CAUSE_HIBERNATED;
-	sb->has_set = true;
+	sb->has_dir = true;
+	/* Nobody told an adopter what the new set takes. */
+	if (!sb->set_safe)
+		sb->set_bytes = quota_set_bound(sb->spec, false);
 	sb->set_safe = true;
 	sandbox_step(sb, STATE_SET_SAFE, "it hibernates, as an earlier supervisor asked", NULL);
 }
@@ -273,7 +307,7 @@ void snapshot_hibernated(struct sandbox *sb)
 {
 	if (sb->leftover)
 		log_error("%s: left behind: %s; destroy tries again", sb->key, sb->leftover);
-	no_progress(sb);
+	over(sb);
 	if (sb->timings.of_set)
 		sb->timings.total_us = (uint32_t)(clock_us() - sb->asked_us);
 	/* No memory but its record's stays; what followers have not had yet goes at the wake. */

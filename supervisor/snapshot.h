@@ -21,7 +21,8 @@ int snapshot_hibernate(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struc
 /* An adopted one whose snapshot is under way: asks its shim until that is over. */
 void snapshot_watch(struct sandbox *sb);
 
-/* The shim says how far it is: kept in the record, and told as an event twice a second at most. */
+/* The shim says how far it is, also with a start: kept in the record, and told as an event twice a
+ * second at most. */
 void snapshot_progress(struct sandbox *sb, const struct msg_progress *said);
 
 /* The VMM has ended as a part of hibernating: no end at all. sb->exit is set. */

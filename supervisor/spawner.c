@@ -23,16 +23,21 @@ struct spawner {
 static void on_template(struct spawner *s, const struct msg *m)
 {
 	struct daemon *d = s->d;
+	struct template_table *const tables[MSG_TEMPLATE_KIND_COUNT] = {
+		[MSG_TEMPLATE_SET] = &d->templates,
+		[MSG_TEMPLATE_HIBERNATED] = &d->sleeping,
+		[MSG_TEMPLATE_LEFT] = &d->left,
+	};
 	struct msg_template said;
 	struct err e;
 	if (msg_read_template(m, &said, &e) < 0) {
 		spawner_fail(s, &e);
 		return;
 	}
-	/* Who sleeps is asked for once: since then it is known here. */
-	if (said.kind == MSG_TEMPLATE_HIBERNATED && d->control)
+	/* What sandboxes have is asked for once: since then it is known here. */
+	if (said.kind != MSG_TEMPLATE_SET && d->control)
 		return;
-	if (template_add(said.kind == MSG_TEMPLATE_HIBERNATED ? &d->sleeping : &d->templates, &said.set, &e) < 0)
+	if (template_add(tables[said.kind], &said.set, &e) < 0)
 		log_error("%s: it is on disk, but not known here: %s", said.set.key, e.text);
 }
 

@@ -2,6 +2,7 @@
 #include "spec.h"
 
 #include "json.h"
+#include "spec_disk.h"
 #include "template.h"
 #include "util.h"
 #include "vmm_version.h"
@@ -164,7 +165,7 @@ static const struct {
 	{"max_memory_mib", true, take_max_memory},
 	{"balloon", true, take_balloon},
 	{"labels", false, take_labels},
-	{"disks", true, take_later},
+	{"disks", true, spec_disk_read},
 	{"network", false, take_later},
 	{"vsock", false, take_later},
 	{"ttl_s", false, take_later},
@@ -284,6 +285,7 @@ struct spec *spec_from_msg(const struct msg_create *m, struct err *e)
 				   .balloon = m->flags & MSG_CREATE_BALLOON,
 				   .source = (enum msg_source)m->source,
 				   .restore = (enum msg_restore)m->restore};
+		spec_disk_copy(s, m->disks, m->disk_count);
 		if (copy_strings(s, m, e) == 0)
 			return s;
 	}
@@ -304,7 +306,12 @@ void spec_to_msg(const struct spec *s, const char *tenant, struct msg_create *ou
 			 (s->initramfs ? MSG_CREATE_INITRAMFS : 0u),
 		.source = s->source,
 		.restore = s->source == MSG_SOURCE_BOOT ? MSG_RESTORE_NONE : s->restore,
+		.disk_count = s->disk_count,
 	};
+	for (uint32_t i = 0; i < s->disk_count; i++) {
+		out->disks[i] = s->disks[i];
+		out->disks[i].made = MSG_DISK_ASKED;
+	}
 	str_copy(out->kernel, sizeof(out->kernel), s->kernel);
 	str_copy(out->cmdline, sizeof(out->cmdline), s->cmdline);
 	if (s->initramfs)
@@ -375,6 +382,8 @@ int spec_use_template(struct spec *s, const struct template *t, uint32_t vmm_maj
 	s->max_memory_mib = baked->max_memory_mib;
 	s->balloon = baked->balloon;
 	s->balloon_mib = baked->balloon_mib;
+	spec_disk_copy(s, baked->disks, baked->disk_count);
+	spec_disk_unmake(s);
 	if (set_string(&s->kernel, baked->kernel, e) < 0 ||
 	    set_string(&s->cmdline, baked->cmdline, e) < 0)
 		return -1;

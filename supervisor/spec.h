@@ -26,6 +26,8 @@ struct spec {
 	uint32_t plugged_mib; /* asked for beyond memory_mib since then */
 	bool hotplug;	      /* MSG_CREATE_HOTPLUG */
 	cJSON *labels;	      /* object of strings; NULL: none */
+	uint32_t disk_count;
+	struct msg_disk disks[MSG_DISKS_MAX]; /* see spec_disk.h; as they were made last */
 
 	char *template;		  /* its name, of the sandbox's tenant; NULL: none */
 	enum msg_source source;	  /* what its VMM starts from, next or now */
@@ -43,7 +45,7 @@ struct spec *spec_from_json(const cJSON *body, struct err *e);
 /* From what an adopted shim says; it was checked when read. NULL: no memory. */
 struct spec *spec_from_msg(const struct msg_create *m, struct err *e);
 
-/* The message that asks a shim of that tenant's for it. */
+/* The message that asks a shim of that tenant's for it; none of its disks is made yet. */
 void spec_to_msg(const struct spec *s, const char *tenant, struct msg_create *out);
 
 /*

@@ -56,6 +56,7 @@ enum state_event {
 	STATE_ADOPT_PAUSED,
 	STATE_ADOPT_SNAPSHOTTING,
 	STATE_ADOPT_HIBERNATED,
+	STATE_ADOPT_CRASHED, /* its VMM ended while no supervisor was there */
 	STATE_SET_SAFE, /* the VMM was ended on purpose: hibernated, as an earlier supervisor asked
 			 */
 	STATE_GUEST_OFF,

@@ -46,35 +46,41 @@ static void set_leftover(struct sandbox *sb, const char *text)
 {
 	free(sb->leftover);
 	sb->leftover = text ? strdup(text[0] ? text : "the spawner does not say what") : NULL;
-	sb->set_left = false;
+	sb->dir_left = false;
 }
 
-static void finish_destroy(struct sandbox *sb);
+static void conclude(struct sandbox *sb);
 
-static void on_set_removed(void *arg, struct msg *m, const struct err *why)
+static void on_dir_removed(void *arg, struct msg *m, const struct err *why)
 {
 	struct sandbox *sb = arg;
 	(void)m;
+	sb->removing = false;
 	if (!why || why->kind == ERR_NOT_FOUND) {
-		sb->has_set = false;
+		sb->has_dir = false;
 	} else {
 		set_leftover(sb, why->text);
-		sb->set_left = true;
+		sb->dir_left = true;
 	}
-	finish_destroy(sb);
+	/* Of a create that failed it may have become a destroy meanwhile. */
+	conclude(sb);
 }
 
-/* True: the spawner has been asked to remove the set, and its answer goes on. */
-static bool remove_set(struct sandbox *sb)
+/* True: the spawner is asked to remove its disks and its set, and its answer goes on. */
+static bool remove_dir(struct sandbox *sb)
 {
 	struct err e;
-	if (!sb->has_set || sb->leftover)
-		return false;
-	if (spawner_remove_set(sb->d->spawner, MSG_REMOVE_SANDBOX, sb->key, on_set_removed, sb,
-			       &e) == 0)
+	if (sb->removing)
 		return true;
+	if (!sb->has_dir || sb->leftover)
+		return false;
+	if (spawner_remove_set(sb->d->spawner, MSG_REMOVE_SANDBOX, sb->key, on_dir_removed, sb,
+			       &e) == 0) {
+		sb->removing = true;
+		return true;
+	}
 	set_leftover(sb, e.text);
-	sb->set_left = true;
+	sb->dir_left = true;
 	return false;
 }
 
@@ -83,7 +89,7 @@ static void finish_destroy(struct sandbox *sb)
 	struct err e;
 	err_set(&e, ERR_STATE, 0, "it was destroyed meanwhile");
 	sandbox_op_done(sb, &e);
-	if (remove_set(sb))
+	if (remove_dir(sb))
 		return;
 	if (sb->leftover) {
 		err_set(&e, ERR_INTERNAL, 0,
@@ -106,8 +112,11 @@ static void finish_destroy(struct sandbox *sb)
 
 static void finish_failed_create(struct sandbox *sb)
 {
-	sandbox_release_template(sb);
 	struct err e = {.kind = ERR_INTERNAL, .text = "the create failed"};
+	sandbox_release_template(sb);
+	/* Its shim did that, unless it died. */
+	if (remove_dir(sb))
+		return;
 	if (sb->fail)
 		e = *sb->fail;
 	if (sb->leftover) {
@@ -146,6 +155,20 @@ static void finish_failed_wake(struct sandbox *sb)
 }
 
 /* Nothing of shim and VMM runs any more: what the state makes of that. */
+static void conclude(struct sandbox *sb)
+{
+	if (sb->state == STATE_DESTROYING)
+		finish_destroy(sb);
+	else if (sb->state == STATE_CREATING)
+		finish_failed_create(sb);
+	else if (sb->state == STATE_WAKING)
+		finish_failed_wake(sb);
+	else if (sb->state == STATE_HIBERNATING)
+		snapshot_hibernated(sb);
+	else if (sb->leftover)
+		log_error("%s: left behind: %s; destroy tries again", sb->key, sb->leftover);
+}
+
 static void finish(struct sandbox *sb)
 {
 	if (sb->timer)
@@ -158,16 +181,7 @@ static void finish(struct sandbox *sb)
 		link_fail(sb->link, &e);
 	}
 	snapshot_shim_gone(sb);
-	if (sb->state == STATE_DESTROYING)
-		finish_destroy(sb);
-	else if (sb->state == STATE_CREATING)
-		finish_failed_create(sb);
-	else if (sb->state == STATE_WAKING)
-		finish_failed_wake(sb);
-	else if (sb->state == STATE_HIBERNATING)
-		snapshot_hibernated(sb);
-	else if (sb->leftover)
-		log_error("%s: left behind: %s; destroy tries again", sb->key, sb->leftover);
+	conclude(sb);
 }
 
 static void on_ended(void *arg, struct msg *m, const struct err *why)
@@ -301,7 +315,7 @@ int teardown_destroy(struct sandbox *sb, uint32_t grace_ms, sandbox_done_fn *fn,
 	}
 	sandbox_step(sb, STATE_ASK_DESTROY, "destroy was asked for", NULL);
 	if (sb->shim == SANDBOX_SHIM_GONE) {
-		if (sb->set_left)
+		if (sb->dir_left)
 			set_leftover(sb, NULL);
 		if (sb->leftover)
 			ask_end(sb);

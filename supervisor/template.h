@@ -22,11 +22,12 @@ struct template
 	char parent[NAME_KEY_SIZE]; /* the sandbox that it was taken of */
 	char vmm_version[MSG_BUILD_MAX];
 	int64_t created_real_us;
-	uint64_t apparent_bytes, allocated_bytes;
-	uint32_t content;  /* enum msg_set_content */
-	struct spec *spec; /* of the guest in it; NULL while it is being written */
-	unsigned users;	   /* creates in flight that read it */
-	bool removing;	   /* the spawner has been asked */
+	uint64_t apparent_bytes;
+	uint64_t allocated_bytes; /* while it is being written: what it was granted */
+	uint32_t content;	  /* enum msg_set_content */
+	struct spec *spec;	  /* of the guest in it; NULL while it is being written */
+	unsigned users;		  /* creates in flight that read it */
+	bool removing;		  /* the spawner has been asked */
 };
 
 TAILQ_HEAD(template_list, template);

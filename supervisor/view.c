@@ -54,6 +54,7 @@ static void add_timings(cJSON *o, const struct sandbox *sb)
 	if (t->of_set) {
 		cJSON_AddNumberToObject(times, "pause_us", t->pause_us);
 		cJSON_AddNumberToObject(times, "vmm_us", t->vmm_us);
+		cJSON_AddNumberToObject(times, "disks_us", t->disks_us);
 		cJSON_AddNumberToObject(times, "copy_us", t->copy_us);
 		cJSON_AddNumberToObject(times, "sync_us", t->sync_us);
 		cJSON_AddNumberToObject(times, "total_us", t->total_us);
@@ -64,6 +65,7 @@ static void add_timings(cJSON *o, const struct sandbox *sb)
 		cJSON_AddNumberToObject(times, "spawn_us", t->spawn_us);
 	if (sb->vmm_pid) {
 		cJSON_AddNumberToObject(times, "setup_us", t->shim.setup_us);
+		cJSON_AddNumberToObject(times, "disks_us", t->shim.disks_us);
 		cJSON_AddNumberToObject(times, "launch_us", t->shim.launch_us);
 		cJSON_AddNumberToObject(times, "boot_us", t->shim.boot_us);
 	}
@@ -102,6 +104,48 @@ static void add_balloon(cJSON *o, const struct spec *s)
 		cJSON_AddNumberToObject(o, "balloon_target_mib", s->balloon_mib);
 	else
 		cJSON_AddNullToObject(o, "balloon_target_mib");
+}
+
+static void add_rate(cJSON *o, const struct msg_disk *disk)
+{
+	if (!disk->rate_mib_s && !disk->rate_iops)
+		return;
+	cJSON *rate = cJSON_AddObjectToObject(o, "rate");
+	if (disk->rate_mib_s)
+		cJSON_AddNumberToObject(rate, "mib_s", disk->rate_mib_s);
+	if (disk->rate_iops)
+		cJSON_AddNumberToObject(rate, "iops", disk->rate_iops);
+}
+
+static cJSON *view_disk(const struct msg_disk *disk, uint32_t number)
+{
+	static const char *const made[MSG_DISK_MADE_COUNT] = {
+		[MSG_DISK_SHARED] = "shared",
+		[MSG_DISK_REFLINK] = "reflink",
+		[MSG_DISK_COPIED] = "copy",
+		[MSG_DISK_OPENED] = "device",
+	};
+	char id[16];
+	cJSON *o = cJSON_CreateObject();
+	snprintf(id, sizeof(id), "disk%u", number);
+	cJSON_AddStringToObject(o, "id", id);
+	cJSON_AddStringToObject(o, disk->flags & MSG_DISK_DEVICE ? "device" : "image", disk->image);
+	/* Of a device only root code knows it. */
+	if (disk->size_mib)
+		cJSON_AddNumberToObject(o, "size_mib", disk->size_mib);
+	else
+		cJSON_AddNullToObject(o, "size_mib");
+	cJSON_AddBoolToObject(o, "readonly", (disk->flags & MSG_DISK_READONLY) != 0);
+	add_text(o, "made", made[disk->made]);
+	add_rate(o, disk);
+	return o;
+}
+
+static void add_disks(cJSON *o, const struct spec *s)
+{
+	cJSON *disks = cJSON_AddArrayToObject(o, "disks");
+	for (uint32_t i = 0; disks && i < s->disk_count; i++)
+		cJSON_AddItemToArray(disks, view_disk(&s->disks[i], i));
 }
 
 /* Whole numbers of 64 bits, which a JSON library's double would round. 2^64-1 says "none yet". */
@@ -150,6 +194,7 @@ cJSON *view_template(const struct template *t)
 	cJSON_AddStringToObject(o, "kernel", t->spec->kernel);
 	add_text(o, "initramfs", t->spec->initramfs);
 	cJSON_AddStringToObject(o, "cmdline", t->spec->cmdline);
+	add_disks(o, t->spec);
 	cJSON *content = cJSON_AddArrayToObject(o, "content");
 	if (t->content & MSG_SET_RAM)
 		cJSON_AddItemToArray(content, cJSON_CreateString("ram"));
@@ -176,6 +221,7 @@ cJSON *view_sandbox(const struct sandbox *sb)
 	cJSON_AddNumberToObject(o, "memory_mib", s->memory_mib + s->plugged_mib);
 	add_maxima(o, s);
 	add_balloon(o, s);
+	add_disks(o, s);
 	add_text(o, "template", s->template);
 	add_text(o, "memory_restore", spec_restore_name(s->restore));
 	add_time(o, "created_at", sb->created_real_us);

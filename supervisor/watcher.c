@@ -148,10 +148,17 @@ static void on_event_record(struct sandbox *sb, const struct msg *m)
 		return;
 	}
 	cJSON *more = cJSON_CreateObject();
-	const char *name = said.what == MSG_EVENT_REBOOT ? "reboot" : "panic";
-	if (more && said.what == MSG_EVENT_REBOOT)
+	const char *name = said.what == MSG_EVENT_REBOOT  ? "reboot"
+			   : said.what == MSG_EVENT_PANIC ? "panic"
+							  : "disk-full";
+	if (more && said.what != MSG_EVENT_PANIC)
 		cJSON_AddNumberToObject(more, "count", said.count);
-	log_info("%s: %s of the guest", sb->key, name);
+	if (said.what == MSG_EVENT_DISK_FULL)
+		log_warning("%s: a write of the guest failed, the disk that state_dir is on is "
+			    "full",
+			    sb->key);
+	else
+		log_info("%s: %s of the guest", sb->key, name);
 	events_emit(&sb->d->events, sb->id, sb->tenant, name, more);
 }
 

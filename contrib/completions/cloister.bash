@@ -15,14 +15,45 @@ _cloister_list()
 	"${COMP_WORDS[0]}" "${who[@]}" --timeout 2 "$1" 2>/dev/null | awk 'NR > 1 { print $1 }'
 }
 
+# The words of `cloister image`, whose name is the word of that number.
+_cloister_image()
+{
+	local at=$1 cur=${COMP_WORDS[COMP_CWORD]} kinds="kernel initramfs disk" words="" i
+	local -a given=() config=()
+	for ((i = at + 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		--config)
+			config=(--config "${COMP_WORDS[i + 1]}")
+			((i++))
+			;;
+		-*) ;;
+		*) given+=("${COMP_WORDS[i]}") ;;
+		esac
+	done
+	case ${#given[@]}:${given[0]} in
+	0:) words="ls inspect import rm" ;;
+	1:*) words=$kinds ;;
+	2:inspect | 2:rm)
+		words=$("${COMP_WORDS[0]}" --timeout 2 image "${config[@]}" ls "${given[1]}" \
+			2>/dev/null | awk 'NR > 1 { print $1 }')
+		;;
+	3:import)
+		compopt -o filenames 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+}
+
 _cloister()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local commands="create run ls inspect pause resume power-button balloon resize counters
-		snapshot hibernate wake templates destroy console logs events info check help version"
+		snapshot hibernate wake templates image destroy console logs events info check help version"
 	local common="--socket --tenant --json --timeout --help"
 	local spec="--file --id --template --memory-restore --kernel --initramfs --cmdline --vcpus
-		--memory --max-vcpus --max-memory --label --no-balloon"
+		--memory --max-vcpus --max-memory --disk --label --no-balloon"
 	local states="creating running paused snapshotting hibernating hibernated waking destroying
 		stopped crashed failed"
 	local command="" at=0 words="" i
@@ -41,7 +72,7 @@ _cloister()
 
 	COMPREPLY=()
 	case $prev in
-	-s | --socket | --file)
+	-s | --socket | --file | --config)
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
@@ -60,6 +91,12 @@ _cloister()
 		mapfile -t COMPREPLY < <(compgen -W "$(_cloister_list templates)" -- "$cur")
 		return
 		;;
+	--disk)
+		# What follows the '=' is a word of its own to bash, so this is all there is to offer.
+		compopt -o nospace 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -W "image= device=" -- "$cur")
+		return
+		;;
 	-t | --tenant | --timeout | --id | --kernel | --initramfs | --cmdline | --vcpus | --memory | \
 		--max-vcpus | --max-memory | --label | --grace | --tail | --send | --since)
 		return
@@ -75,6 +112,7 @@ _cloister()
 		words="$common"
 		;;
 	resize) words="--vcpus --memory $common" ;;
+	image) words="--config --replace --verify $common" ;;
 	wake) words="--memory-restore $common" ;;
 	destroy) words="--grace $common" ;;
 	console | logs) words="--follow --tail --send --raw $common" ;;
@@ -98,6 +136,12 @@ _cloister()
 		if [[ $cur != -* ]]; then
 			words="ls inspect rm"
 			((COMP_CWORD == at + 1)) || words=$(_cloister_list templates)
+		fi
+		;;
+	image)
+		if [[ $cur != -* ]]; then
+			_cloister_image "$at"
+			return
 		fi
 		;;
 	esac

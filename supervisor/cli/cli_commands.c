@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli_devices.h"
+#include "cli_image.h"
 #include "cli_output.h"
 #include "cli_request.h"
 #include "cli_run.h"
@@ -26,7 +27,7 @@ static int command_create(const struct cli_options *o)
 		cli_target_add(&t, "wait", "none");
 	struct cli_body b = {.type = "application/json", .data = body, .length = length};
 	int64_t start = clock_us();
-	code = cli_request_call(o, "POST", &t, &b, 0, &a);
+	code = cli_request_call(o, "POST", &t, &b, cli_spec_extra_s(o), &a);
 	if (code != CLI_EXIT_OK)
 		return code == CLI_EXIT_NOT_FOUND ? CLI_EXIT_FAILED : code;
 	int64_t took = clock_us() - start;
@@ -240,6 +241,8 @@ const struct cli_command cli_commands[] = {
 	{"wake", "ID...", 1, INT_MAX, cli_template_wake, "Let a hibernated guest go on."},
 	{"templates", "[ls | inspect NAME... | rm NAME... | import NAME DIR]", 0, INT_MAX,
 	 cli_template_manage, "List, show, remove or import templates."},
+	{"image", "[ls [KIND] | inspect KIND NAME | import KIND NAME FILE | rm KIND NAME]", 0, 4,
+	 cli_image_manage, "List, show, import or remove images, as root."},
 	{"destroy", "ID...", 1, INT_MAX, command_destroy, "End a sandbox and forget it."},
 	{"console", "ID", 1, 1, cli_stream_console, "Print what a guest wrote, or send it input."},
 	{"logs", "ID", 1, 1, cli_stream_console, "The same as console."},

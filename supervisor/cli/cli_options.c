@@ -22,6 +22,7 @@ enum option_type {
 	TYPE_NUMBER64, /* uint64_t, with a has_ flag at extra */
 	TYPE_MEMORY,   /* MiB */
 	TYPE_LABEL,
+	TYPE_DISK,
 };
 
 struct option_spec {
@@ -69,6 +70,8 @@ static const struct option_spec specs[] = {
 	 "up to how much resize may go (default: --memory)"},
 	{"label", 0, TYPE_LABEL, AT(labels), 0, 0, 0, " create run ls ", "KEY=VALUE",
 	 "a label to set, or for ls to match (repeatable)"},
+	{"disk", 0, TYPE_DISK, AT(disks), 0, 0, 0, MAKERS, "DISK",
+	 "image=NAME[,size=SIZE][,ro][,mib_s=N][,iops=N], or device=NAME (repeatable)"},
 	{"no-balloon", 0, TYPE_FLAG, AT(no_balloon), 0, 0, 0, MAKERS, NULL,
 	 "give the guest no balloon device"},
 	{"no-wait", 0, TYPE_FLAG, AT(no_wait), 0, 0, 0, " create ", NULL,
@@ -89,10 +92,14 @@ static const struct option_spec specs[] = {
 	 "send this to the guest, byte for byte (-: standard input)"},
 	{"raw", 0, TYPE_FLAG, AT(raw), 0, 0, 0, " console logs run ", NULL,
 	 "let control bytes through to a terminal"},
-	{"config", 0, TYPE_TEXT, AT(config), 0, 0, 0, " templates ", "FILE",
-	 "import: cloisterd's configuration (default /etc/cloister/cloisterd.conf)"},
+	{"config", 0, TYPE_TEXT, AT(config), 0, 0, 0, " templates image ", "FILE",
+	 "cloisterd's configuration (default /etc/cloister/cloisterd.conf)"},
 	{"vmm-version", 0, TYPE_TEXT, AT(vmm_version), 0, 0, 0, " templates ", "VERSION",
 	 "import: the Cloud Hypervisor that made the set (default: the configured one)"},
+	{"replace", 0, TYPE_FLAG, AT(replace), 0, 0, 0, " image ", NULL,
+	 "import: put it in the place of an image of that name"},
+	{"verify", 0, TYPE_FLAG, AT(verify), 0, 0, 0, " image ", NULL,
+	 "inspect: digest the image, and exit with 1 unless it is what was imported"},
 	{"since", 0, TYPE_NUMBER64, AT(since), AT(has_since), 0, 0, " events ", "SEQ",
 	 "replay what is still kept after this number"},
 };
@@ -187,6 +194,16 @@ static int add_label(struct cli_options *o, const char *text)
 	return 0;
 }
 
+static int add_disk(struct cli_options *o, const char *text)
+{
+	if (o->disk_count == CLI_DISKS_MAX) {
+		cli_usage_error("--disk: more than %d disks", CLI_DISKS_MAX);
+		return -1;
+	}
+	o->disks[o->disk_count++] = text;
+	return 0;
+}
+
 static int set_number64(struct cli_options *o, const struct option_spec *spec, const char *text)
 {
 	if (!str_to_u64(text, 0, UINT64_MAX, (uint64_t *)((char *)o + spec->offset))) {
@@ -230,6 +247,8 @@ static int set_option(struct cli_options *o, const struct option_spec *spec, con
 		return set_memory(at, spec, text);
 	case TYPE_LABEL:
 		return add_label(o, text);
+	case TYPE_DISK:
+		return add_disk(o, text);
 	}
 	return -1;
 }
@@ -321,7 +340,9 @@ int cli_options_parse(struct cli_options *o, const struct cli_command *command, 
 		const struct option_spec *spec = spec_of(value);
 		if (!spec)
 			return -1;
-		if (seen[spec - specs] && spec->type != TYPE_FLAG && spec->type != TYPE_LABEL) {
+		bool repeatable = spec->type == TYPE_FLAG || spec->type == TYPE_LABEL ||
+				  spec->type == TYPE_DISK;
+		if (seen[spec - specs] && !repeatable) {
 			cli_usage_error("option --%s is given twice", spec->name);
 			return -1;
 		}
@@ -373,5 +394,5 @@ void cli_options_help(const struct cli_command *command)
 	}
 	print_options(command, true);
 	puts("\nExit status: 0 ok, 1 refused or failed, 2 usage, 3 the supervisor cannot be\n"
-	     "reached, 4 no such sandbox or template.");
+	     "reached, 4 no such sandbox, template or image.");
 }

@@ -11,10 +11,11 @@ enum cli_exit {
 	CLI_EXIT_FAILED = 1,	  /* refused or failed */
 	CLI_EXIT_USAGE = 2,	  /* the command line is wrong; nothing was asked for */
 	CLI_EXIT_UNREACHABLE = 3, /* no supervisor, or no whole answer from it */
-	CLI_EXIT_NOT_FOUND = 4,	  /* no such sandbox or template */
+	CLI_EXIT_NOT_FOUND = 4,	  /* no such sandbox, template or image */
 };
 
 #define CLI_LABELS_MAX 32
+#define CLI_DISKS_MAX  8
 
 struct cli_options {
 	/* every command */
@@ -32,6 +33,8 @@ struct cli_options {
 	uint32_t max_vcpus, max_memory_mib;    /* 0: not given */
 	const char *labels[CLI_LABELS_MAX];
 	unsigned label_count;
+	const char *disks[CLI_DISKS_MAX]; /* as given: see cli_disk.h */
+	unsigned disk_count;
 	bool no_balloon, no_wait;
 	const char *state;
 
@@ -42,8 +45,9 @@ struct cli_options {
 	uint64_t tail, since;
 	const char *send;
 
-	/* templates import */
+	/* templates import, image */
 	const char *config, *vmm_version;
+	bool replace, verify;
 
 	/* what is no option */
 	char **args;

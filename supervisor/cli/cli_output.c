@@ -89,6 +89,18 @@ static void print_value(const cJSON *value)
 	}
 }
 
+/* Members of an array are called by their ids. */
+static const char *name_of(const cJSON *item)
+{
+	return item->string ? item->string : cli_output_string(item, "id", "?");
+}
+
+static bool is_nested(const cJSON *item)
+{
+	return item->child &&
+	       (cJSON_IsObject(item) || (cJSON_IsArray(item) && cJSON_IsObject(item->child)));
+}
+
 static void print_flat(const cJSON *object, const cJSON *const *path, unsigned depth)
 {
 	const cJSON *above[NESTING_MAX];
@@ -97,18 +109,18 @@ static void print_flat(const cJSON *object, const cJSON *const *path, unsigned d
 		above[i] = path[i];
 	cJSON_ArrayForEach(item, object)
 	{
-		if (cJSON_IsObject(item) && item->child && depth + 1 < NESTING_MAX) {
+		if (is_nested(item) && depth + 1 < NESTING_MAX) {
 			above[depth] = item;
 			print_flat(item, above, depth + 1);
 			continue;
 		}
 		for (unsigned i = 0; i < depth; i++) {
-			cli_output_text(stdout, above[i]->string);
+			cli_output_text(stdout, name_of(above[i]));
 			putchar('.');
 		}
-		cli_output_text(stdout, item->string ? item->string : "");
+		cli_output_text(stdout, name_of(item));
 		fputs(": ", stdout);
-		if (cJSON_IsObject(item) && !item->child)
+		if ((cJSON_IsObject(item) || cJSON_IsArray(item)) && !item->child)
 			putchar('-');
 		else
 			print_value(item);
@@ -284,6 +296,7 @@ void cli_output_event(const cJSON *event)
 	print_member(event, "action", " ");
 	print_member(event, "done_bytes", " ");
 	print_member(event, "total_bytes", " of ");
+	print_member(event, "count", " ");
 	print_member(event, "reason", "  ");
 	print_member(end, "cause", "  exit: ");
 	print_member(end, "detail", ": ");

@@ -542,7 +542,7 @@ static int start_create(struct run *r)
 	cli_target_make(&t, r->o, "/v1/sandboxes", NULL, NULL);
 	struct cli_body b = {.type = "application/json", .data = body, .length = length};
 	struct err e;
-	if (cli_request_start(r->o, &r->create, "POST", &t, &b, 0, &e) < 0)
+	if (cli_request_start(r->o, &r->create, "POST", &t, &b, cli_spec_extra_s(r->o), &e) < 0)
 		return cli_request_broken(&e);
 	return CLI_EXIT_OK;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli_spec.h"
 
+#include "cli_disk.h"
 #include "util.h"
 
 #include <cjson/cJSON.h>
@@ -13,6 +14,13 @@
 
 /* Above the supervisor's own limit, so that its answer is the one that people see. */
 #define SPEC_MAX (1u << 20)
+
+#define DISKS_EXTRA_S 600 /* as [limits] disks_ms is by default */
+
+unsigned cli_spec_extra_s(const struct cli_options *o)
+{
+	return o->disk_count || o->template ? DISKS_EXTRA_S : 0;
+}
 
 static int complain(const char *path, const char *what)
 {
@@ -86,12 +94,22 @@ static int make_json(const struct cli_options *o, cJSON *root)
 	return ok ? 0 : -1;
 }
 
+/* 0, or an exit code after a complaint. */
+static int add_disks(const struct cli_options *o, cJSON *root)
+{
+	int code = 0;
+	cJSON *disks = o->disk_count ? cJSON_AddArrayToObject(root, "disks") : NULL;
+	for (unsigned i = 0; i < o->disk_count && !code; i++)
+		code = cli_disk_add(disks, o->disks[i]);
+	return code;
+}
+
 int cli_spec_make(const struct cli_options *o, char **body, size_t *length)
 {
 	if (o->file) {
 		if (o->id || o->kernel || o->initramfs || o->cmdline || o->vcpus || o->memory_mib ||
 		    o->label_count || o->no_balloon || o->template || o->memory_restore ||
-		    o->max_vcpus || o->max_memory_mib)
+		    o->max_vcpus || o->max_memory_mib || o->disk_count)
 			return cli_usage_error("--file is sent as it is: put the other options "
 					       "into the file");
 		return cli_spec_read(o->file, SPEC_MAX, body, length);
@@ -99,6 +117,11 @@ int cli_spec_make(const struct cli_options *o, char **body, size_t *length)
 	if (!o->kernel && !o->template)
 		return cli_usage_error("--kernel NAME, --template NAME or --file FILE is needed");
 	cJSON *root = cJSON_CreateObject();
+	int code = root ? add_disks(o, root) : 0;
+	if (code) {
+		cJSON_Delete(root);
+		return code;
+	}
 	*body = root && make_json(o, root) == 0 ? cJSON_PrintUnformatted(root) : NULL;
 	cJSON_Delete(root);
 	if (!*body) {

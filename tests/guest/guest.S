@@ -14,7 +14,8 @@
  * An idle guest costs one wake-up a tick: the timer and the UART both interrupt, nothing polls.
  *
  * Devices (Cloud Hypervisor's devices/ crate): UART 0x3f8 with GSI 4, i8042 0x64, ACPI shutdown
- * and reset 0x600, ACPI PM timer 0x608 (3.579545 MHz), pvpanic as PCI device 1b36:0011.
+ * and reset 0x600, ACPI PM timer 0x608 (3.579545 MHz), pvpanic as PCI device 1b36:0011, and disks
+ * (disk.S).
  */
 #define UART	   0x3f8
 #define LSR	   (UART + 5)
@@ -333,16 +334,33 @@ run_command:
 	movl	$line, %esi
 	call	prefix
 	jne	2f
-	xorl	%eax, %eax
-	cmpl	$0, 8(%ebp)		/* takes a number? */
-	je	3f
-	call	number
+	call	take_numbers
 	jc	9f
-3:	cmpb	$0, (%esi)		/* something follows: not the command */
+	cmpb	$0, (%esi)		/* something follows: not the command */
 	jne	2f
+	movl	args, %eax
 	jmp	*4(%ebp)
 2:	addl	$12, %ebp
 	jmp	1b
+9:	ret
+
+/* As many numbers with a blank between them as the command at %ebp takes; carry when they are not
+ * there. */
+take_numbers:
+	xorl	%ebx, %ebx
+1:	cmpl	8(%ebp), %ebx
+	je	9f
+	testl	%ebx, %ebx
+	jz	2f
+	cmpb	$' ', (%esi)
+	jne	8f
+	incl	%esi
+2:	call	number
+	jc	9f
+	movl	%eax, args(, %ebx, 4)
+	incl	%ebx
+	jmp	1b
+8:	stc
 9:	ret
 
 do_poweroff:
@@ -369,28 +387,18 @@ do_triple:
 
 /* Looks through bus 0 for pvpanic and writes "panicked" to its BAR 0. The guest lives on. */
 do_panic:
-	xorl	%ebx, %ebx
-1:	movl	%ebx, %eax
-	shll	$11, %eax
-	orl	$0x80000000, %eax
-	movl	$0xcf8, %edx
-	outl	%eax, %dx
-	movl	$0xcfc, %edx
-	inl	%dx, %eax
+	movl	$0x80000000, %ebp
+1:	movl	%ebp, %eax
+	call	pci_read
 	cmpl	$PVPANIC_ID, %eax
 	je	2f
-	incl	%ebx
-	cmpl	$32, %ebx
+	addl	$(1 << 11), %ebp
+	cmpl	$(0x80000000 + (32 << 11)), %ebp
 	jb	1b
 	movl	$s_no_pvpanic, %esi
 	jmp	puts
-2:	movl	%ebx, %eax
-	shll	$11, %eax
-	orl	$0x80000010, %eax
-	movl	$0xcf8, %edx
-	outl	%eax, %dx
-	movl	$0xcfc, %edx
-	inl	%dx, %eax
+2:	leal	0x10(%ebp), %eax
+	call	pci_read
 	andl	$0xfffffff0, %eax
 	movb	$1, (%eax)
 	ret
@@ -460,6 +468,8 @@ do_tick:
 	movl	$0, tick_due		/* one of the old pace is void */
 	jmp	start_timer
 
+#include "disk.S"
+
 	.section .rodata
 	.balign	8
 gdt:	.quad	0, 0x00cf9b000000ffff, 0x00cf93000000ffff
@@ -473,7 +483,7 @@ null_idt:
 	.word	0
 	.long	0
 	.balign	4
-commands:				/* name, what to do, whether a number follows */
+commands:				/* name, what to do, how many numbers follow */
 	.long	s_poweroff, do_poweroff, 0
 	.long	s_reset, do_reset, 0
 	.long	s_triple, do_triple, 0
@@ -484,6 +494,10 @@ commands:				/* name, what to do, whether a number follows */
 	.long	s_flood, do_flood, 1
 	.long	s_count_cmd, print_count, 0
 	.long	s_tick, do_tick, 1
+	.long	s_dsize, do_dsize, 1
+	.long	s_dwrite, do_dwrite, 4
+	.long	s_dread, do_dread, 3
+	.long	s_dflush, do_dflush, 1
 	.long	0
 s_poweroff:	.asciz "poweroff"
 s_reset:	.asciz "reset"
@@ -517,6 +531,7 @@ touch_limit:	.skip 4
 generation:	.skip 4
 timer_per_ms:	.skip 4
 line_len:	.skip 4
+args:		.skip 4 * 4
 input:		.skip LINE_MAX
 line:		.skip LINE_MAX + 4
 number_buf:	.skip 12

@@ -192,54 +192,13 @@ bool boot_memory(struct boot *boot, const cJSON *config, const struct boot_order
 					"No bootitem provided: neither firmware nor kernel", NULL);
 		return false;
 	}
+	char *why = order->saved ? NULL : disk_check(config);
+	if (why) {
+		*refusal = answer_chain(500, FAILED, "Failed to validate config", why, NULL);
+		free(why);
+		return false;
+	}
 	return boot_zones(boot, cJSON_GetObjectItem(config, "memory"), order, refusal);
-}
-
-/* A byte range from 0 on, as an open-file-description lock (the real one's default). */
-bool boot_lock(const struct boot *boot, const cJSON *config, struct answer *refusal)
-{
-	const cJSON *disk;
-	int i = 0;
-	cJSON_ArrayForEach(disk, cJSON_GetObjectItem(config, "disks"))
-	{
-		bool readonly = cJSON_IsTrue(cJSON_GetObjectItem(disk, "readonly"));
-		struct flock lock = {.l_type = readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-		if (fcntl(boot->fds[i++], F_OFD_SETLK, &lock) == 0)
-			continue;
-		char *which = bytes_text("Failed to get %s lock for disk image: %s",
-					 readonly ? "Read" : "Write",
-					 cJSON_GetStringValue(cJSON_GetObjectItem(disk, "path")));
-		*refusal = answer_chain(500, FAILED,
-					"Error locking disk images: Another instance likely holds "
-					"a lock",
-					"Cannot lock images of all block devices", which,
-					"The file is already locked", NULL);
-		free(which);
-		return false;
-	}
-	return true;
-}
-
-/* The disks come first of what is kept, so that boot_lock() finds them again. */
-static bool boot_disks(struct boot *boot, const cJSON *config, struct answer *refusal)
-{
-	const cJSON *disk;
-	cJSON_ArrayForEach(disk, cJSON_GetObjectItem(config, "disks"))
-	{
-		const char *path = cJSON_GetStringValue(cJSON_GetObjectItem(disk, "path"));
-		bool readonly = cJSON_IsTrue(cJSON_GetObjectItem(disk, "readonly"));
-		int fd = path ? open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC) : -1;
-		if (fd >= 0 && boot_keep(boot, fd))
-			continue;
-		char *os = boot_os_error();
-		char *where = bytes_text("I/O error (path=%s op=open)", path ? path : "");
-		*refusal = answer_chain(500, FAILED, "Error from device manager",
-					"Cannot open disk path", where, os, NULL);
-		free(where);
-		free(os);
-		return false;
-	}
-	return true;
 }
 
 static bool boot_net(const int *fds, int count, struct answer *refusal)
@@ -307,7 +266,7 @@ static bool boot_vsock(const cJSON *config, struct answer *refusal)
 	return good;
 }
 
-bool boot_devices(struct boot *boot, const cJSON *config, const struct boot_order *order,
+bool boot_devices(struct boot *boot, cJSON *config, const struct boot_order *order,
 		  struct answer *refusal, const char **drop)
 {
 	const cJSON *payload = cJSON_GetObjectItem(config, "payload");
@@ -316,7 +275,7 @@ bool boot_devices(struct boot *boot, const cJSON *config, const struct boot_orde
 	if (!order->saved && initramfs &&
 	    !boot_readable(initramfs, "Cannot open initramfs file", refusal))
 		return false;
-	if (!boot_disks(boot, config, refusal)) {
+	if (!disk_open(config, order->what, order->devices, refusal)) {
 		*drop = "disks";
 		return false;
 	}
@@ -374,5 +333,6 @@ void boot_close(struct boot *boot)
 	}
 	while (boot->fd_count)
 		close(boot->fds[--boot->fd_count]);
+	disk_close();
 	*boot = (struct boot){0};
 }

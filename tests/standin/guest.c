@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The same console language as tests/guest/guest.S, over stdout and stdin, with the same memory
- * pattern, so that one test's expectations hold for both. */
+ * pattern, so that one test's expectations hold for both. Its disks are in diskio.c. */
 #include "standin.h"
 
 #include <errno.h>
@@ -122,18 +122,29 @@ static void guest_flood(uint32_t lines)
 	guest_print("FLOODED %u\n", lines);
 }
 
-/* "touch 4": the number behind name, which ends with a blank. */
-static bool guest_number(const char *line, const char *name, uint32_t *number)
+bool guest_numbers(const char *line, const char *name, uint32_t *numbers, int count)
 {
 	size_t len = strlen(name);
-	const char *digits = line + len;
-	if (strncmp(line, name, len) != 0 || !*digits ||
-	    strspn(digits, "0123456789") != strlen(digits))
+	if (strncmp(line, name, len) != 0)
 		return false;
-	errno = 0;
-	unsigned long value = strtoul(digits, NULL, 10);
-	*number = (uint32_t)value;
-	return !errno && value <= UINT32_MAX;
+	line += len;
+	for (int i = 0; i < count; i++) {
+		if (i && *line++ != ' ')
+			return false;
+		size_t digits = strspn(line, "0123456789");
+		errno = 0;
+		unsigned long value = strtoul(line, NULL, 10);
+		if (!digits || errno || value > UINT32_MAX)
+			return false;
+		numbers[i] = (uint32_t)value;
+		line += digits;
+	}
+	return !*line;
+}
+
+static bool guest_number(const char *line, const char *name, uint32_t *number)
+{
+	return guest_numbers(line, name, number, 1);
 }
 
 static void guest_command(const char *line)
@@ -161,6 +172,8 @@ static void guest_command(const char *line)
 		guest_flood(number);
 	} else if (guest_number(line, "tick ", &number)) {
 		guest_set_tick(number);
+	} else {
+		diskio_command(line);
 	}
 }
 

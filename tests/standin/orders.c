@@ -11,6 +11,8 @@
  * open and is written again and again after the 204), die (SIGKILL with half of state.json written)
  *   standin:load=MS                an OnDemand restore takes so long to load memory
  *   standin:resume=ignored         vm.restore does not resume: CH before 52 did not know how to
+ *   standin:disk=ERROR[@N]         the guest's writes fail, or only its N-th request; ERROR is eio,
+ * enospc or edquot
  *
  * A restored VM has the orders of the command line in its config.json, its clock starts with
  * vm.restore.
@@ -108,7 +110,8 @@ static bool orders_read_action(struct order *order, char *action)
 
 static bool orders_is_other(const char *word)
 {
-	return !strcmp(word, "snapshot") || !strcmp(word, "load") || !strcmp(word, "resume");
+	return !strcmp(word, "snapshot") || !strcmp(word, "load") || !strcmp(word, "resume") ||
+	       !strcmp(word, "disk");
 }
 
 /* What follows the words that are no endpoints. */
@@ -121,6 +124,14 @@ static bool orders_read_other(struct order *order, const char *action)
 	if (!strcmp(order->endpoint, "resume")) {
 		order->kind = ORDER_NORESUME;
 		return !strcmp(action, "ignored");
+	}
+	if (!strcmp(order->endpoint, "disk")) {
+		order->kind = ORDER_DISK;
+		order->number = !strcmp(action, "eio")	    ? EIO
+				: !strcmp(action, "enospc") ? ENOSPC
+				: !strcmp(action, "edquot") ? EDQUOT
+							    : 0;
+		return order->number != 0;
 	}
 	order->kind = ORDER_TRICK;
 	for (size_t i = TRICK_NONE + 1; i < sizeof(tricks) / sizeof(tricks[0]); i++) {
@@ -255,6 +266,19 @@ int64_t orders_load_ms(void)
 bool orders_no_resume(void)
 {
 	return orders_find(ORDER_NORESUME) != NULL;
+}
+
+int orders_disk_error(void)
+{
+	for (int i = 0; i < order_count; i++) {
+		struct order *order = &orders[i];
+		if (order->kind != ORDER_DISK)
+			continue;
+		order->calls++;
+		if (!order->nth || order->nth == order->calls)
+			return (int)order->number;
+	}
+	return 0;
 }
 
 /* As pid 1 of a pid namespace only what the kernel itself sends kills: SIGKILL for too much CPU

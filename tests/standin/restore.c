@@ -165,6 +165,8 @@ static bool restore_validate(const struct restore *r, const cJSON *order, struct
 	else if (!why)
 		why = restore_check_net(cJSON_GetObjectItem(order, "net_fds"),
 					cJSON_GetObjectItem(r->config, "net"));
+	if (!why)
+		why = disk_check(r->config);
 	if (why)
 		*refusal = answer_chain(500, "Error from API", WHAT, "Failed to validate config",
 					why, NULL);
@@ -174,7 +176,7 @@ static bool restore_validate(const struct restore *r, const cJSON *order, struct
 }
 
 /* The state that part of the file holds as text, or NULL. */
-static cJSON *restore_part(const cJSON *part)
+cJSON *restore_part(const cJSON *part)
 {
 	const cJSON *data = cJSON_GetObjectItem(part, "snapshot_data");
 	const char *text = cJSON_GetStringValue(cJSON_GetObjectItem(data, "state"));
@@ -221,15 +223,20 @@ const cJSON *restore_mappings(const struct restore *r)
 	return cJSON_GetObjectItem(r->memory, "guest_ram_mappings");
 }
 
+const cJSON *restore_saved_devices(const struct restore *r)
+{
+	const cJSON *parts = cJSON_GetObjectItem(r->state, "snapshots");
+	return cJSON_GetObjectItem(cJSON_GetObjectItem(parts, "device-manager"), "snapshots");
+}
+
 bool restore_devices(const struct restore *r, const cJSON *devices, struct answer *refusal)
 {
-	const cJSON *parts = cJSON_GetObjectItem(r->state, "snapshots"), *device;
-	const cJSON *manager = cJSON_GetObjectItem(parts, "device-manager");
+	const cJSON *device;
 	int slot = 0;
 	cJSON_ArrayForEach(device, devices)
 	{
 		slot++;
-		if (cJSON_HasObjectItem(cJSON_GetObjectItem(manager, "snapshots"), device->string))
+		if (cJSON_HasObjectItem(restore_saved_devices(r), device->string))
 			continue;
 		/* it takes the slot that a device of the snapshot wants to have back */
 		char *why = bytes_text("Valid PCI device identifier but already used: %d", slot);

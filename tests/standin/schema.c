@@ -12,7 +12,7 @@ enum type { U8, U16, U32, U64, I32, BOOL, STR, MAC, ENUM, OBJECT, LIST };
 struct field {
 	const char *name;
 	enum type type;
-	enum { OPTION, REQUIRED, DEFAULT, SKIP_FALSE } presence;
+	enum { OPTION, SHOWN_NULL, REQUIRED, DEFAULT, SKIP_FALSE } presence;
 	const char *value;	 /* DEFAULT: as JSON */
 	const struct field *sub; /* OBJECT: its fields; LIST: the field of an entry */
 	const char *variants;	 /* ENUM: "`A`, `B`" */
@@ -120,11 +120,16 @@ static const struct field memory[] = {NEEDED("size", U64),
 static const struct field payload[] = {OPTIONAL("firmware", STR), OPTIONAL("kernel", STR),
 				       OPTIONAL("cmdline", STR), OPTIONAL("initramfs", STR), END};
 
-static const struct field bucket[] = {NEEDED("size", U64), OPTIONAL("one_time_burst", U64),
-				      NEEDED("refill_time", U64), END};
-static const struct field limiter[] = {{.name = "bandwidth", .type = OBJECT, .sub = bucket},
-				       {.name = "ops", .type = OBJECT, .sub = bucket},
-				       END};
+/* These two are the ones whose missing parts v53 shows as null. */
+static const struct field bucket[] = {
+	NEEDED("size", U64),
+	{.name = "one_time_burst", .type = U64, .presence = SHOWN_NULL},
+	NEEDED("refill_time", U64),
+	END};
+static const struct field limiter[] = {
+	{.name = "bandwidth", .type = OBJECT, .presence = SHOWN_NULL, .sub = bucket},
+	{.name = "ops", .type = OBJECT, .presence = SHOWN_NULL, .sub = bucket},
+	END};
 #define LIMITER                                                                                    \
 	{                                                                                          \
 		.name = "rate_limiter_config", .type = OBJECT, .sub = limiter                      \
@@ -388,8 +393,10 @@ static void schema_read_field(struct reader *r, const char *path, const struct f
 	const cJSON *given = cJSON_GetObjectItemCaseSensitive(in, f->name);
 	if (!given && f->alias)
 		given = cJSON_GetObjectItemCaseSensitive(in, f->alias);
-	if (f->presence == OPTION && cJSON_IsNull(given))
+	if ((f->presence == OPTION || f->presence == SHOWN_NULL) && cJSON_IsNull(given))
 		given = NULL;
+	if (!given && f->presence == SHOWN_NULL)
+		cJSON_AddNullToObject(out, f->name);
 	if (f->presence == SKIP_FALSE && cJSON_IsFalse(given))
 		given = NULL;
 	cJSON *standard = NULL;

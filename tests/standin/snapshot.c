@@ -135,8 +135,15 @@ static char *snapshot_state(const struct boot *boot, const cJSON *devices)
 	cJSON_AddItemToObject(snapshot_inner(whole), "memory-manager",
 			      snapshot_part(snapshot_memory(boot)));
 	cJSON *manager = snapshot_part(cJSON_CreateObject());
-	cJSON_ArrayForEach(device, devices) cJSON_AddItemToObject(
-		snapshot_inner(manager), device->string, snapshot_part(cJSON_CreateObject()));
+	cJSON_ArrayForEach(device, devices)
+	{
+		char *transport = bytes_text("_virtio-pci-%s", device->string);
+		cJSON_AddItemToObject(snapshot_inner(manager), device->string,
+				      snapshot_part(disk_save(device->string)));
+		cJSON_AddItemToObject(snapshot_inner(manager), transport,
+				      snapshot_part(disk_save_transport(device->string)));
+		free(transport);
+	}
 	cJSON_AddItemToObject(snapshot_inner(whole), "device-manager", manager);
 	char *text = cJSON_PrintUnformatted(whole);
 	if (!text)

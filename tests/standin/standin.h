@@ -225,7 +225,7 @@ struct region {
 struct boot {
 	struct region regions[BOOT_REGIONS]; /* the guest touches the first one only */
 	int region_count;
-	int fds[64]; /* kept open: disks first, then rng */
+	int fds[4]; /* kept open: the rng's */
 	int fd_count;
 };
 
@@ -234,6 +234,7 @@ struct boot {
 struct boot_order {
 	const char *what;
 	const cJSON *saved;
+	const cJSON *devices; /* a snapshot's devices, NULL at boot */
 	bool prefault;
 	const int *net_fds;
 	int net_fd_count;
@@ -246,14 +247,59 @@ bool boot_memory(struct boot *boot, const cJSON *config, const struct boot_order
 		 struct answer *refusal);
 /* *drop becomes the list of the configuration that is lost, as on the real one ("disks", "net"), or
  * NULL. */
-bool boot_devices(struct boot *boot, const cJSON *config, const struct boot_order *order,
+bool boot_devices(struct boot *boot, cJSON *config, const struct boot_order *order,
 		  struct answer *refusal, const char **drop);
-/* From here on a failed boot leaves a machine. */
-bool boot_lock(const struct boot *boot, const cJSON *config, struct answer *refusal);
+/* From here on, and from disk_lock() before it, a failed boot leaves a machine. */
 bool boot_payload(const cJSON *config, struct answer *refusal);
 /* The region that starts at gpa, or NULL. */
 const struct region *boot_region_at(const struct boot *boot, double gpa);
 void boot_close(struct boot *boot);
+
+/* ---- disk.c: disks as they are opened and locked ---- */
+
+#define DISK_MAX 32 /* slots of a PCI bus */
+
+/* Of one direction. Latencies are in microseconds, average in ten-thousandths of them; least and
+ * most are UINT64_MAX while nothing was measured. */
+struct disk_counter {
+	uint64_t bytes, ops, least, most, average;
+};
+
+struct disk {
+	char *id, *path;
+	int fd, second_fd; /* second_fd: the guest's "dopen", else -1 */
+	uint64_t sectors;  /* as the guest sees them */
+	bool readonly;
+	bool guard_first; /* no type was given: sector 0 is not written */
+	bool whole;	  /* locks are not of a range */
+	bool active;	  /* the guest's driver has set it up */
+	struct disk_counter read, write;
+};
+
+/* Why v53 would not take the configuration's disks (heap), or NULL. */
+char *disk_check(const cJSON *config);
+/* Opens config's disks and completes their entries; what: as in "The VM could not boot"; saved: the
+ * devices of a snapshot, NULL at boot. On failure some may be open. */
+bool disk_open(cJSON *config, const char *what, const cJSON *saved, struct answer *refusal);
+bool disk_lock(const char *what, struct answer *refusal);
+void disk_close(void);
+/* By number, in the order of the configuration; NULL: there is none. */
+struct disk *disk_at(uint32_t number);
+/* What a snapshot has of the device, and of its PCI side; empty for what is no disk. */
+cJSON *disk_save(const char *id);
+cJSON *disk_save_transport(const char *id);
+/* Adds the counters of a disk, those of an untouched one when it is not open. */
+void disk_count_into(cJSON *counters, const char *id);
+
+/* ---- diskio.c: what the guest does with its disks ---- */
+
+/* Counters as they are at the start. */
+void diskio_reset(struct disk *disk);
+/* Says that the guest's driver has set the disk up, once. */
+void diskio_activate(struct disk *disk);
+void diskio_count_into(cJSON *counters, const struct disk *disk);
+/* Carries out a command about disks; false when line is none. */
+bool diskio_command(const char *line);
 
 /* ---- snapshot.c: the files of vm.snapshot ---- */
 
@@ -281,6 +327,11 @@ cJSON *restore_peek(const char *url);
 /* Reads and checks configuration and state; nothing else has happened when it returns false. */
 bool restore_open(struct restore *r, const cJSON *order, struct answer *refusal);
 const cJSON *restore_mappings(const struct restore *r);
+/* The devices of the state, by id. */
+const cJSON *restore_saved_devices(const struct restore *r);
+/* The state in one of them, or in another part of the state; the caller's, NULL when part is NULL
+ * or has none. */
+cJSON *restore_part(const cJSON *part);
 /* Brings memory-ranges in, or starts to. */
 bool restore_fill(const struct restore *r, const struct boot *boot, struct answer *refusal);
 /* Whether the state knows all devices (their ids are the keys). */
@@ -346,6 +397,9 @@ void guest_tick(void);
 enum guest_wish guest_take_wish(void);
 void guest_ask(enum guest_wish wish);
 void guest_panic(void);
+/* The count numbers behind name, which ends with a blank or an equals sign: one blank between them
+ * and nothing after them. */
+bool guest_numbers(const char *line, const char *name, uint32_t *numbers, int count);
 /* Text on the serial console, dropped when nobody takes it. */
 void guest_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* stdout is closed, as a broken VMM might. */
@@ -378,10 +432,11 @@ enum order_kind {
 	ORDER_DRIBBLE,
 	ORDER_BADJSON,
 	ORDER_INTERIM,
-	/* no endpoint's: "snapshot=", "load=", "resume=" */
+	/* no endpoint's: "snapshot=", "load=", "resume=", "disk=" */
 	ORDER_TRICK,
 	ORDER_LOAD,
 	ORDER_NORESUME,
+	ORDER_DISK,
 };
 
 enum snapshot_trick {
@@ -415,6 +470,8 @@ enum snapshot_trick orders_trick(void);
 int64_t orders_load_ms(void);
 /* Whether vm.restore leaves the VM paused whatever was asked for. */
 bool orders_no_resume(void);
+/* The errno with which the guest's next write is to fail, 0: none. */
+int orders_disk_error(void);
 /* Ends this process by the signal, also as pid 1, where the kernel ignores most of them. */
 _Noreturn void orders_die(int signal_number);
 

@@ -85,7 +85,7 @@ static struct answer vm_start(const char *what)
 		return refusal;
 	}
 	exists = true;
-	if (!boot_lock(&boot, config, &refusal) || !boot_payload(config, &refusal))
+	if (!disk_lock(what, &refusal) || !boot_payload(config, &refusal))
 		return refusal;
 	const char *cmdline = vm_string("payload", "cmdline");
 	resize_start(config);
@@ -201,18 +201,7 @@ static void vm_add_net_counters(cJSON *to, const char *id)
 
 static void vm_add_disk_counters(cJSON *to, const char *id)
 {
-	static const char *const disk[] = {"read_bytes", "read_ops", "write_bytes", "write_ops",
-					   NULL};
-	static const char *const latency[] = {"read_latency_min", "read_latency_max",
-					      "write_latency_min", "write_latency_max", NULL};
-	cJSON *counters = cJSON_AddObjectToObject(to, id);
-	for (int i = 0; disk[i]; i++)
-		cJSON_AddNumberToObject(counters, disk[i], 0);
-	/* nothing measured yet is 2^64-1, which no double holds */
-	for (int i = 0; latency[i]; i++)
-		cJSON_AddRawToObject(counters, latency[i], "18446744073709551615");
-	cJSON_AddRawToObject(counters, "read_latency_avg", "1844674407370955");
-	cJSON_AddRawToObject(counters, "write_latency_avg", "1844674407370955");
+	disk_count_into(cJSON_AddObjectToObject(to, id), id);
 }
 
 struct answer vm_counters(void)
@@ -476,6 +465,7 @@ static struct answer vm_restore_machine(const struct restore *restore)
 	const char *drop;
 	struct boot_order order = {.what = "The VM could not be restored",
 				   .saved = restore_mappings(restore),
+				   .devices = restore_saved_devices(restore),
 				   .prefault = restore->prefault,
 				   .net_fds = net_fds,
 				   .net_fd_count = net_fd_count};
@@ -491,7 +481,7 @@ static struct answer vm_restore_machine(const struct restore *restore)
 	if (!good)
 		return refusal;
 	report_event("vm", "restoring", NULL, NULL);
-	if (!boot_lock(&boot, config, &refusal))
+	if (!disk_lock(order.what, &refusal))
 		return refusal;
 	exists = true;
 	state = VM_PAUSED;

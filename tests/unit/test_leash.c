@@ -349,6 +349,58 @@ static void test_remove_stale(void **unused)
 	assert_int_equal(leash_remove_stale(&t, MSG_REMOVE_CGROUP, "beta:x", &e), 0);
 }
 
+/* As a sandbox with a disk leaves it: the uid of its VMM owns the disk. */
+static void leave_disk(void)
+{
+	mkdirat(dir, "sandboxes/" KEY, 0755);
+	mkdirat(dir, "sandboxes/" KEY "/disks", 0755);
+	mkdirat(dir, "sandboxes/" KEY "/scratch", 0700);
+	unit_write(dir, "sandboxes/" KEY "/disks/meta", "x");
+	unit_write(dir, "sandboxes/" KEY "/disks/0", "data");
+	assert_int_equal(fchownat(dir, "sandboxes/" KEY "/disks/0", 700001, 700001, 0), 0);
+}
+
+static uid_t disk_owner(void)
+{
+	struct stat st;
+	assert_int_equal(fstatat(dir, "sandboxes/" KEY "/disks/0", &st, AT_SYMLINK_NOFOLLOW), 0);
+	return st.st_uid;
+}
+
+/* While anything of the VMM runs they stay with its uid; the next sandbox may get that uid. */
+static void test_disks_go_back_to_root(void **unused)
+{
+	pid_t pid;
+	(void)unused;
+	if (geteuid() != 0) {
+		print_message("not run: needs root\n");
+		skip();
+	}
+	struct leash *l = add(&pid);
+	leave_disk();
+	unit_write(dir, "cgroup/" KEY "/procs", "");
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	leash_ended(&t, l, -1, SIGKILL);
+	assert_int_equal(disk_owner(), 700001);
+	assert_int_equal(leash_remove_stale(&t, MSG_REMOVE_SANDBOX, KEY, &e), -1);
+	assert_int_equal(e.kind, ERR_STATE);
+	assert_int_equal(unlinkat(dir, "cgroup/" KEY "/procs", 0), 0);
+	leash_retry(&t);
+	expect_gone(-1, SIGKILL, true, "");
+	assert_int_equal(disk_owner(), 0);
+	assert_false(exists("sandboxes/" KEY "/scratch"));
+	/* The sandbox is destroyed: nothing stays, nor is there an error where nothing was. */
+	mkdirat(dir, "sandboxes/" KEY "/set", 0755);
+	unit_write(dir, "sandboxes/" KEY "/set/used", "");
+	mkdirat(dir, "sandboxes/acme:we", 0755);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(leash_remove_stale(&t, MSG_REMOVE_SANDBOX, KEY, &e), 0);
+		assert_false(exists("sandboxes/" KEY));
+	}
+	assert_true(exists("sandboxes/acme:we"));
+}
+
 /* The supervisor is gone: what the shim leaves is cleared up all the same. */
 static void test_no_supervisor(void **unused)
 {
@@ -398,6 +450,7 @@ int main(void)
 		TEST(test_no_cgroup),
 		TEST(test_add_fails),
 		TEST(test_remove_stale),
+		TEST(test_disks_go_back_to_root),
 		TEST(test_no_supervisor),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,10 +77,13 @@ static void test_everything(void **unused)
 	       "control_group = 4998\ncgroup = x/y\nrequire_limits = no\n\n"
 	       "[vmm]\nbinary = /bin/true\nbind_ro = /etc/a\nbind_ro = /etc/b\nenv = A=1\n"
 	       "env = B_2=x; y = z\nuid_base = 5000\nuid_count = 10\n"
-	       "[limits]\ncreate_ms = 100\nreboots = 0\n"
+	       "[limits]\ncreate_ms = 100\ndisks_ms = 86400000\nmax_disk_mib = 7\nreboots = 0\n"
 	       "[network]\npool = 10.64.0.0/16\nuplink = eth0\negress = 10.0.0.0/8, 1.2.3.0/24\n"
 	       "[tenant acme]\nusers = 4001, 4002 4001\ngroups = 77\nmax_sandboxes = 5\n"
-	       "[tenant beta]\nusers = 4003\n[admin]\nusers = 4000\ngroups = 0\n");
+	       "max_disk_mib = 9\nblock_device = fast /dev/vg/a\n"
+	       "block_device = slow \t /dev/vg/b\n"
+	       "[tenant beta]\nusers = 4003\nblock_device = fast /dev/vg/a\n"
+	       "[admin]\nusers = 4000\ngroups = 0\nblock_device = fast /dev/vg/c\n");
 	assert_string_equal(c.policy.state_dir, "/a/b");
 	assert_int_equal(c.policy.control_gid, 4998);
 	assert_int_equal(c.policy.require_limits, 0);
@@ -92,6 +95,15 @@ static void test_everything(void **unused)
 	assert_int_equal(c.tenants[0].users.count, 2);
 	assert_int_equal(c.tenants[0].max_sandboxes, 5);
 	assert_int_equal(c.tenants[1].max_sandboxes, 0);
+	assert_int_equal(c.policy.deadline_ms[POLICY_DEADLINE_DISKS], 86400000);
+	assert_int_equal(c.max_disk_mib, 7);
+	assert_int_equal(c.tenants[0].max_disk_mib, 9);
+	assert_int_equal(c.policy.device_count, 4);
+	assert_string_equal(c.policy.devices[1].key, "acme:slow");
+	assert_string_equal(c.policy.devices[1].path, "/dev/vg/b");
+	assert_string_equal(c.policy.devices[2].key, "beta:fast");
+	assert_string_equal(c.policy.devices[3].key, "admin:fast");
+	assert_string_equal(c.policy.devices[3].path, "/dev/vg/c");
 	assert_true(config_ids_have(&c.admin_users, 4000));
 	assert_false(config_ids_have(&c.admin_users, 0));
 	config_free(&c);
@@ -131,6 +143,31 @@ static void test_faults(void **unused)
 	refuse(USER "[network]\negress = all\n", "none, internet");
 	refuse(USER "[vmm]\nenv = 1A=x\n", "NAME=VALUE");
 	refuse(USER "run_dir = /var/lib/cloister\n", "are the same directory");
+}
+
+static void test_devices(void **unused)
+{
+	char text[4096];
+	(void)unused;
+	refuse(USER "[limits]\nmax_disk_mib = 0\n", ":4: max_disk_mib");
+	refuse(USER "[limits]\nblock_device = a /dev/b\n", ":4: unknown key \"block_device\"");
+	refuse(USER "[admin]\nblock_device = a\n",
+	       ":4: block_device = \"a\": must be NAME PATH: a name and the absolute path");
+	refuse(USER "[admin]\nblock_device = A /dev/b\n", "a name is 1 to 63 of");
+	refuse(USER "[admin]\nblock_device = a dev/b\n", ":4: block_device");
+	refuse(USER "[admin]\nblock_device = a /dev/../b\n", ":4: block_device");
+	refuse(USER "[admin]\nblock_device = a /dev/b c\n", ":4: block_device");
+	refuse(USER "[admin]\nblock_device = a /dev/b\nblock_device = a /dev/c\n",
+	       ":5: block_device = \"a /dev/c\": must be NAME PATH: a name and the absolute path "
+	       "of "
+	       "a block device, at most 32 times; there is \"a\" for /dev/b already");
+	refuse(USER "[admin]\nblock_device = a /dev/b\nblock_device = c /dev/b\n",
+	       "there is \"a\" for /dev/b already");
+	int n = snprintf(text, sizeof(text), "%s[admin]\n", USER);
+	for (int i = 0; i <= POLICY_DEVICES_MAX; i++)
+		n += snprintf(text + n, sizeof(text) - (size_t)n, "block_device = d%d /dev/d%d\n",
+			      i, i);
+	refuse(text, ":36: block_device");
 }
 
 static void test_all_faults_are_told(void **unused)
@@ -193,6 +230,7 @@ int main(void)
 		cmocka_unit_test(test_defaults),   cmocka_unit_test(test_everything),
 		cmocka_unit_test(test_faults),	   cmocka_unit_test(test_all_faults_are_told),
 		cmocka_unit_test(test_long_lines), cmocka_unit_test(test_file_checks),
+		cmocka_unit_test(test_devices),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -203,7 +203,7 @@ static void test_spec_faults(void **unused)
 		{"{\"kernel\":\"k\",\"labels\":[]}", "labels: an array"},
 		{"{\"kernel\":\"k\",\"labels\":{\"a\":1}}", "labels: a: 1"},
 		{"{\"kernel\":\"k\",\"labels\":{\"A\":\"1\"}}", "labels: the key \"A\""},
-		{"{\"kernel\":\"k\",\"disks\":[1]}", "disks: an array is not supported"},
+		{"{\"kernel\":\"k\",\"disks\":[1]}", "disks[0]: 1 is not allowed"},
 		{"{\"kernel\":\"k\",\"vsock\":true}", "vsock: true is not supported"},
 		{"{\"kernel\":\"k\",\"template\":\"t\"}", "kernel: \"k\" is not allowed"},
 		{"{\"kernel\":\"k\",\"ttl_s\":5}", "ttl_s: 5 is not supported"},

@@ -62,6 +62,7 @@ static void test_sets(void **unused)
 	expect(STATE_WAKING, STATE_WAKE_FAILED, STATE_HIBERNATED);
 	/* What an earlier supervisor left. */
 	expect(STATE_NONE, STATE_ADOPT_HIBERNATED, STATE_HIBERNATED);
+	expect(STATE_NONE, STATE_ADOPT_CRASHED, STATE_CRASHED);
 	expect(STATE_NONE, STATE_ADOPT_SNAPSHOTTING, STATE_SNAPSHOTTING);
 	expect(STATE_RUNNING, STATE_SET_SAFE, STATE_HIBERNATING);
 	/* A sleeping one takes neither memory nor processors. */

@@ -44,6 +44,13 @@ static struct msg_set make_set(const char *key, uint32_t content)
 	set.spec.memory_mib = 64;
 	set.spec.max_vcpus = 4;
 	set.spec.max_memory_mib = 192;
+	set.spec.disk_count = 2;
+	set.spec.disks[0] = (struct msg_disk){
+		.image = "root", .size_mib = 9, .made = MSG_DISK_REFLINK, .rate_iops = 50};
+	set.spec.disks[1] = (struct msg_disk){.image = "tools",
+					      .size_mib = 1,
+					      .flags = MSG_DISK_READONLY,
+					      .made = MSG_DISK_SHARED};
 	return set;
 }
 
@@ -199,6 +206,14 @@ static int use(uint32_t content, const char *how, uint32_t major, struct err *e)
 		assert_int_equal(m.max_memory_mib, 192);
 		assert_int_equal(m.memory_mib, 64);
 		assert_int_equal(m.flags, MSG_CREATE_INITRAMFS);
+		/* The template's disks, to be made anew; it still says how its own were. */
+		assert_int_equal(m.disk_count, 2);
+		assert_string_equal(m.disks[0].image, "root");
+		assert_int_equal(m.disks[0].size_mib, 9);
+		assert_int_equal(m.disks[0].rate_iops, 50);
+		assert_int_equal(m.disks[1].flags, MSG_DISK_READONLY);
+		assert_int_equal(s->disks[0].made, MSG_DISK_ASKED);
+		assert_int_equal(t->spec->disks[0].made, MSG_DISK_REFLINK);
 		/* And back, as an adopted one's. */
 		struct spec *again = spec_from_msg(&m, e);
 		assert_non_null(again);

@@ -1,0 +1,541 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * supervisor/sandbox, teardown, snapshot, adopt: sandboxes with disks of their own, from create to
+ * destroy. The test is the spawner and the shim at the other ends of the links.
+ */
+#include "unit.h"
+
+#include "adopt.h"
+#include "daemon.h"
+#include "sandbox.h"
+#include "snapshot.h"
+#include "spawner.h"
+#include "spec_disk.h"
+#include "teardown.h"
+#include "util.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define MIB (1ull << 20)
+
+static struct daemon d;
+static struct config_tenant alice;
+static struct chan spawner, shim;
+static struct msg m;
+static struct events_reader reader;
+static struct err e;
+
+/* What the waiters of one operation were told. */
+struct told {
+	unsigned count;
+	struct err why; /* ERR_NONE: done */
+};
+
+static void on_done(void *arg, const struct sandbox *sb, const struct err *why)
+{
+	struct told *told = arg;
+	(void)sb;
+	told->count++;
+	told->why = why ? *why : (struct err){0};
+}
+
+static void on_ready(struct daemon *ready, const struct err *why)
+{
+	(void)ready;
+	assert_null(why);
+}
+
+static void turn(void)
+{
+	event_base_loop(d.base, EVLOOP_NONBLOCK);
+}
+
+/* The next record that the supervisor sends there, of that type. Gives its id. */
+static uint32_t expect(struct chan *c, enum msg_type type)
+{
+	for (int tries = 0; tries < 1000; tries++) {
+		turn();
+		enum msg_result got = msg_recv(c->fd, &m, &e);
+		if (got == MSG_GOT) {
+			assert_string_equal(msg_type_name(m.header.type), msg_type_name(type));
+			return m.header.id;
+		}
+		assert_int_equal(got, MSG_AGAIN);
+		usleep(1000);
+	}
+	fail_msg("no %s record", msg_type_name(type));
+	return 0;
+}
+
+static void expect_nothing(struct chan *c)
+{
+	turn();
+	assert_int_equal(msg_recv(c->fd, &m, &e), MSG_AGAIN);
+}
+
+/* Lets the loop handle what was sent. */
+static void settle(void)
+{
+	for (int i = 0; i < 5; i++)
+		turn();
+}
+
+static void expect_event(const char *part)
+{
+	const char *line;
+	while ((line = events_read(&d.events, &reader)) != NULL)
+		if (strstr(line, part))
+			return;
+	fail_msg("no event has %s", part);
+}
+
+static int pair_of(struct chan *theirs)
+{
+	int pair[2];
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	chan_open(theirs, pair[1], 1 << 20);
+	return pair[0];
+}
+
+static int setup(void **unused)
+{
+	const struct msg_host host = {.build = "x", .vmm_version = "53.0", .vmm_major = 53};
+	(void)unused;
+	d = (struct daemon){.base = event_base_new()};
+	alice = (struct config_tenant){.name = "alice"};
+	d.config.tenants = &alice;
+	d.config.tenant_count = 1;
+	d.config.policy.max_sandboxes = 10;
+	d.config.policy.console_bytes = 4096;
+	for (int i = 0; i < POLICY_DEADLINE_COUNT; i++)
+		d.config.policy.deadline_ms[i] = 30000;
+	registry_open(&d.registry);
+	template_open(&d.templates);
+	template_open(&d.sleeping);
+	template_open(&d.left);
+	assert_int_equal(events_open(&d.events, 64, &e), 0);
+	events_reader_since(&d.events, &reader, NULL, 0);
+	shim.fd = -1;
+	d.spawner = spawner_open(&d, pair_of(&spawner), 1, on_ready, &e);
+	assert_non_null(d.spawner);
+	uint32_t id = expect(&spawner, MSG_HELLO);
+	assert_int_equal(chan_send_host(&spawner, id, &host, &e), 0);
+	settle();
+	return 0;
+}
+
+static int teardown(void **unused)
+{
+	(void)unused;
+	for (struct sandbox *sb; (sb = TAILQ_FIRST(&d.registry.list));)
+		sandbox_free(sb);
+	spawner_close(d.spawner);
+	registry_close(&d.registry);
+	template_close(&d.templates);
+	template_close(&d.sleeping);
+	template_close(&d.left);
+	events_close(&d.events);
+	event_base_free(d.base);
+	chan_close(&spawner);
+	chan_close(&shim);
+	return 0;
+}
+
+/* ------------------------------------------------------------------ steps */
+
+static void fill_guest(struct msg_create *c, const char *image)
+{
+	*c = (struct msg_create){.vcpus = 1,
+				 .max_vcpus = 1,
+				 .memory_mib = 16,
+				 .max_memory_mib = 16,
+				 .disk_count = 1,
+				 .disks = {{.image = "root", .size_mib = 40}}};
+	str_copy(c->kernel, sizeof(c->kernel), "k");
+	str_copy(c->disks[0].image, sizeof(c->disks[0].image), image);
+}
+
+/* Asks for alice:box, up to the CREATE that its shim has to answer. Gives that one's id. */
+static uint32_t begin(bool keep_failed, struct told *told)
+{
+	struct msg_create guest;
+	const struct msg_started started = {.pid = 1};
+	fill_guest(&guest, "root");
+	struct spec *spec = spec_from_msg(&guest, &e);
+	assert_non_null(spec);
+	spec->id = strdup("box");
+	assert_non_null(sandbox_create(&d, "alice", spec, keep_failed, on_done, told, &e));
+	uint32_t id = expect(&spawner, MSG_START);
+	int fd = pair_of(&shim);
+	assert_true(chan_send(&spawner, MSG_STARTED, id, &started, sizeof(started), fd, &e) == 0);
+	close(fd);
+	id = expect(&shim, MSG_CREATE);
+	assert_int_equal(msg_read_create(&m, &guest, &e), 0);
+	assert_int_equal(guest.disk_count, 1);
+	assert_int_equal(guest.disks[0].size_mib, 40);
+	return id;
+}
+
+static struct sandbox *box(void)
+{
+	return registry_find(&d.registry, "alice:box");
+}
+
+static void tell_created(uint32_t id, uint32_t disks)
+{
+	struct msg_created created = {.vmm_pid = 7, .vmm_version = "53.0", .disk_count = disks};
+	if (disks)
+		created.disks[0] =
+			(struct msg_disk){.image = "root", .size_mib = 40, .made = MSG_DISK_COPIED};
+	created.timings.disks_us = 5;
+	assert_int_equal(chan_send_created(&shim, id, &created, &e), 0);
+	settle();
+}
+
+static struct sandbox *running(void)
+{
+	struct told told = {0};
+	tell_created(begin(false, &told), 1);
+	assert_int_equal(told.count, 1);
+	assert_int_equal(told.why.kind, ERR_NONE);
+	assert_int_equal(box()->state, STATE_RUNNING);
+	return box();
+}
+
+static void tell_gone(void)
+{
+	const struct msg_gone gone = {.key = "alice:box", .clear = 1};
+	chan_close(&shim);
+	settle();
+	assert_int_equal(chan_send_gone(&spawner, 0, &gone, &e), 0);
+	settle();
+}
+
+static void answer_done(struct chan *c, uint32_t id)
+{
+	const struct msg_done done = {0};
+	assert_int_equal(chan_send_done(c, id, &done, &e), 0);
+	settle();
+}
+
+static uint32_t expect_removal(void)
+{
+	struct msg_remove ask;
+	uint32_t id = expect(&spawner, MSG_REMOVE);
+	assert_int_equal(msg_read_remove(&m, &ask, &e), 0);
+	assert_int_equal(ask.kind, MSG_REMOVE_SANDBOX);
+	assert_string_equal(ask.key, "alice:box");
+	return id;
+}
+
+/* ------------------------------------------------------------------ create, destroy */
+
+static void test_life(void **unused)
+{
+	struct told told = {0}, end = {0};
+	const struct msg_progress half = {.done_bytes = 1, .total_bytes = 2};
+	const struct msg_event full = {.what = MSG_EVENT_DISK_FULL, .count = 3};
+	(void)unused;
+	uint32_t id = begin(false, &told);
+	assert_int_equal(chan_send_progress(&shim, 0, &half, &e), 0);
+	settle();
+	assert_int_equal(box()->progress.total_bytes, 2);
+	expect_event("\"event\":\"progress\",\"done_bytes\":1,\"total_bytes\":2");
+	tell_created(id, 1);
+	assert_int_equal(told.count, 1);
+	assert_int_equal(box()->progress.total_bytes, 0);
+	assert_int_equal(box()->spec->disks[0].made, MSG_DISK_COPIED);
+	assert_int_equal(box()->timings.shim.disks_us, 5);
+	assert_int_equal(chan_send_event(&shim, 0, &full, &e), 0);
+	settle();
+	expect_event("\"event\":\"disk-full\",\"count\":3");
+	/* Its disks go with its record. */
+	assert_int_equal(teardown_destroy(box(), 0, on_done, &end, &e), 0);
+	expect(&shim, MSG_KILL);
+	tell_gone();
+	id = expect_removal();
+	assert_int_equal(end.count, 0);
+	answer_done(&spawner, id);
+	assert_int_equal(end.count, 1);
+	assert_int_equal(end.why.kind, ERR_NONE);
+	assert_null(box());
+}
+
+/* A shim that dies in the middle leaves what it has made so far. */
+static void test_failed_create(void **unused)
+{
+	struct told told = {0};
+	(void)unused;
+	begin(false, &told);
+	tell_gone();
+	uint32_t id = expect_removal();
+	assert_int_equal(told.count, 0);
+	answer_done(&spawner, id);
+	assert_int_equal(told.count, 1);
+	assert_int_equal(told.why.kind, ERR_INTERNAL);
+	assert_null(box());
+}
+
+static void test_failed_create_is_kept(void **unused)
+{
+	struct told told = {0}, end = {0};
+	struct err why;
+	(void)unused;
+	uint32_t id = begin(true, &told);
+	err_set(&why, ERR_NO_SPACE, 28, "copy the disk");
+	assert_int_equal(chan_send_err(&shim, id, &why, &e), 0);
+	settle();
+	tell_gone();
+	id = expect_removal();
+	/* The spawner cannot: that is told, and destroy tries it again. */
+	err_set(&why, ERR_INTERNAL, 5, "remove");
+	assert_int_equal(chan_send_err(&spawner, id, &why, &e), 0);
+	settle();
+	assert_int_equal(told.why.kind, ERR_NO_SPACE);
+	assert_int_equal(box()->state, STATE_FAILED);
+	assert_int_equal(teardown_destroy(box(), 0, on_done, &end, &e), 0);
+	answer_done(&spawner, expect_removal());
+	assert_int_equal(end.count, 1);
+	assert_null(box());
+}
+
+static void test_destroy_meets_failed_create(void **unused)
+{
+	struct told told = {0}, end = {0};
+	(void)unused;
+	begin(false, &told);
+	tell_gone();
+	uint32_t id = expect_removal();
+	assert_int_equal(teardown_destroy(box(), 0, on_done, &end, &e), 0);
+	/* One removal is enough for both. */
+	expect_nothing(&spawner);
+	answer_done(&spawner, id);
+	assert_int_equal(told.count, 1);
+	assert_int_equal(end.count, 1);
+	assert_null(box());
+}
+
+static void test_other_disks(void **unused)
+{
+	struct told told = {0};
+	(void)unused;
+	tell_created(begin(false, &told), 0);
+	assert_int_equal(msg_recv(shim.fd, &m, &e), MSG_EOF);
+	tell_gone();
+	answer_done(&spawner, expect_removal());
+	assert_int_equal(told.why.kind, ERR_PROTOCOL);
+	assert_null(box());
+}
+
+/* ------------------------------------------------------------------ sets */
+
+static uint64_t expect_snapshot(uint32_t *id)
+{
+	struct msg_snapshot ask;
+	*id = expect(&shim, MSG_SNAPSHOT);
+	assert_int_equal(msg_read_snapshot(&m, &ask, &e), 0);
+	return ask.max_bytes;
+}
+
+static void test_room_for_sets(void **unused)
+{
+	struct told told = {0};
+	struct msg_snapshotted said = {0};
+	struct err why;
+	uint32_t id;
+	(void)unused;
+	struct sandbox *sb = running();
+	assert_int_equal(snapshot_template(sb, "t", on_done, &told, &e), 0);
+	assert_int_equal(expect_snapshot(&id), 0);
+	err_set(&why, ERR_NO_SPACE, 0, "too large");
+	assert_int_equal(chan_send_err(&shim, id, &why, &e), 0);
+	settle();
+	assert_int_equal(told.why.kind, ERR_NO_SPACE);
+	assert_int_equal(sb->state, STATE_RUNNING);
+	/* 40 MiB are its disk's. */
+	alice.max_disk_mib = 50;
+	assert_int_equal(snapshot_template(sb, "t", on_done, &told, &e), 0);
+	assert_int_equal(expect_snapshot(&id), 10 * MIB);
+	assert_int_equal(sb->making->allocated_bytes, 10 * MIB);
+	said.set = (struct msg_set){.format = MSG_SET_FORMAT,
+				    .content = MSG_SET_RAM,
+				    .key = "alice:t",
+				    .parent = "alice:box",
+				    .allocated_bytes = 3 * MIB};
+	fill_guest(&said.set.spec, "root");
+	said.set.spec.disks[0].made = MSG_DISK_COPIED;
+	said.disks_us = 9;
+	assert_int_equal(chan_send_snapshotted(&shim, id, &said, &e), 0);
+	settle();
+	assert_int_equal(told.count, 2);
+	assert_int_equal(told.why.kind, ERR_NONE);
+	assert_int_equal(sb->timings.disks_us, 9);
+	assert_int_equal(template_find(&d.templates, "alice:t")->allocated_bytes, 3 * MIB);
+	/* Hibernation takes memory only, and nothing more than is left. */
+	assert_int_equal(snapshot_hibernate(sb, on_done, &told, &e), 0);
+	assert_int_equal(expect_snapshot(&id), 7 * MIB);
+	assert_int_equal(sb->granted_bytes, 7 * MIB);
+	assert_int_equal(chan_send_err(&shim, id, &why, &e), 0);
+	settle();
+	assert_int_equal(sb->granted_bytes, 0);
+	alice.max_disk_mib = 43;
+	assert_int_equal(snapshot_hibernate(sb, on_done, &told, &e), -1);
+	assert_int_equal(e.kind, ERR_QUOTA);
+	assert_int_equal(snapshot_template(sb, "u", on_done, &told, &e), -1);
+	assert_says(e.text, "max_disk_mib: 43 used, the limit is 43");
+	alice.max_disk_mib = 0;
+	sb->spec->disks[0].flags = MSG_DISK_DEVICE;
+	assert_int_equal(snapshot_template(sb, "u", on_done, &told, &e), -1);
+	assert_int_equal(e.kind, ERR_STATE);
+	assert_says(e.text, "disk0 is a block device (\"root\")");
+	assert_null(template_find(&d.templates, "alice:u"));
+}
+
+static void test_hibernated(void **unused)
+{
+	struct told told = {0};
+	struct msg_snapshotted said = {0};
+	const struct msg_exit ended = {.cause = MSG_CAUSE_HIBERNATED, .at_real_us = 1};
+	uint32_t id;
+	(void)unused;
+	struct sandbox *sb = running();
+	assert_int_equal(snapshot_hibernate(sb, on_done, &told, &e), 0);
+	expect_snapshot(&id);
+	said.set = (struct msg_set){.format = MSG_SET_FORMAT,
+				    .content = MSG_SET_RAM,
+				    .key = "alice:box",
+				    .parent = "alice:box",
+				    .allocated_bytes = 3 * MIB};
+	fill_guest(&said.set.spec, "root");
+	said.set.spec.disks[0].made = MSG_DISK_COPIED;
+	assert_int_equal(chan_send_snapshotted(&shim, id, &said, &e), 0);
+	assert_int_equal(chan_send_exit(&shim, 0, &ended, &e), 0);
+	settle();
+	tell_gone();
+	assert_int_equal(told.count, 1);
+	assert_int_equal(sb->state, STATE_HIBERNATED);
+	assert_int_equal(sb->set_bytes, 3 * MIB);
+	assert_int_equal(sb->granted_bytes, 0);
+	assert_int_equal(sb->spec->disks[0].made, MSG_DISK_COPIED);
+}
+
+/* ------------------------------------------------------------------ what is left */
+
+static void add_left(const char *key, uint32_t content)
+{
+	struct msg_set set = {.format = MSG_SET_FORMAT,
+			      .content = content,
+			      .parent = "alice:box",
+			      .created_real_us = 7,
+			      .allocated_bytes = 2 * MIB};
+	str_copy(set.key, sizeof(set.key), key);
+	fill_guest(&set.spec, "root");
+	set.spec.disks[0].made = MSG_DISK_REFLINK;
+	assert_int_equal(template_add(&d.left, &set, &e), 0);
+}
+
+static void test_left(void **unused)
+{
+	struct told end = {0};
+	(void)unused;
+	add_left("alice:box", MSG_SET_RAM);
+	add_left("alice:other", 0);
+	adopt_sleeping(&d);
+	assert_true(TAILQ_EMPTY(&d.left.list));
+	struct sandbox *sb = box();
+	assert_int_equal(sb->state, STATE_CRASHED);
+	assert_int_equal(sb->exit->cause, MSG_CAUSE_SHIM_LOST);
+	assert_int_equal(sb->set_bytes, 2 * MIB);
+	assert_int_equal(sb->spec->disks[0].made, MSG_DISK_REFLINK);
+	expect_event(
+		"\"to\":\"crashed\",\"reason\":\"shim-lost\",\"exit\":{\"cause\":\"shim-lost\"");
+	assert_int_equal(sandbox_wake(sb, MSG_RESTORE_NONE, on_done, &end, &e), -1);
+	assert_int_equal(e.kind, ERR_STATE);
+	assert_says(e.text, "no longer fits them; destroy it");
+	/* One that never was hibernated is just crashed. */
+	struct sandbox *other = registry_find(&d.registry, "alice:other");
+	assert_int_equal(other->set_bytes, 0);
+	assert_int_equal(sandbox_wake(other, MSG_RESTORE_NONE, on_done, &end, &e), -1);
+	assert_says(e.text, "it is crashed, must be hibernated");
+	assert_int_equal(teardown_destroy(sb, 0, on_done, &end, &e), 0);
+	answer_done(&spawner, expect_removal());
+	assert_int_equal(end.count, 1);
+	assert_null(box());
+}
+
+/* ------------------------------------------------------------------ found half made */
+
+static unsigned adopted;
+
+static void on_adopted(struct daemon *all)
+{
+	(void)all;
+	adopted++;
+}
+
+/* The shim of alice:box, in mid-create, as an earlier supervisor left it. Up to its end. */
+static void find_half_made(enum msg_phase phase, enum msg_source source)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	struct msg_status status = {.build = "x", .phase = phase};
+	char path[64];
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	adopted = 0;
+	d.host.shims_dir = unit_make_dir(path);
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/alice:box.sock", path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&sun, sizeof(sun)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(adopt_all(&d, on_adopted, &e), 0);
+	chan_open(&shim, accept4(fd, NULL, NULL, SOCK_CLOEXEC), 1 << 20);
+	uint32_t id = expect(&shim, MSG_HELLO);
+	fill_guest(&status.spec, "root");
+	status.spec.source = source;
+	if (source != MSG_SOURCE_BOOT)
+		status.spec.restore = MSG_RESTORE_COPY;
+	assert_int_equal(chan_send_status(&shim, id, &status, &e), 0);
+	id = expect(&spawner, MSG_END);
+	assert_int_equal(adopted, 0);
+	assert_int_equal(msg_recv(shim.fd, &m, &e), MSG_EOF);
+	answer_done(&spawner, id);
+	close(fd);
+	close(d.host.shims_dir);
+	unit_remove_dir(path);
+}
+
+static void test_half_made(void **unused)
+{
+	(void)unused;
+	find_half_made(MSG_PHASE_SETUP, MSG_SOURCE_BOOT);
+	uint32_t id = expect_removal();
+	/* Until then its name is not free. */
+	assert_int_equal(adopted, 0);
+	answer_done(&spawner, id);
+	assert_int_equal(adopted, 1);
+}
+
+static void test_half_woken(void **unused)
+{
+	(void)unused;
+	/* Its set and its disks are those of a hibernated sandbox. */
+	find_half_made(MSG_PHASE_SETUP, MSG_SOURCE_WAKE);
+	expect_nothing(&spawner);
+	assert_int_equal(adopted, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_life, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failed_create, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failed_create_is_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_destroy_meets_failed_create, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_other_disks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_room_for_sets, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hibernated, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_left, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_half_made, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_half_woken, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
