@@ -12,7 +12,8 @@ VERSION = 1
 TYPES = ["NONE", "HELLO", "ERROR", "DONE", "HOST", "START", "STARTED", "END", "REMOVE", "GONE",
          "STATUS", "CREATE", "CREATED", "PAUSE", "RESUME", "POWER_BUTTON", "SNAPSHOT", "SNAPSHOTTED",
          "PROGRESS", "TEMPLATE", "BALLOON", "RESIZE", "COUNTERS", "COUNTERS_DATA", "KILL",
-         "CONSOLE_READ", "CONSOLE_DATA", "CONSOLE_WRITE", "EVENT", "EXIT", "EXIT_ACK", "LOG"]
+         "CONSOLE_READ", "CONSOLE_DATA", "CONSOLE_WRITE", "CONNECT", "CONNECTED", "EVENT", "EXIT",
+         "EXIT_ACK", "LOG"]
 HEADER = struct.Struct("<HHIII")  # version, type, length, id, zero
 PHASES = ["new", "setup", "starting", "running", "pausing", "paused", "resuming", "ending", "ended",
           "snapshotting"]
@@ -25,8 +26,9 @@ BODIES = {
     "KILL": struct.pack("<I", 0),
     "CONSOLE_READ": struct.pack("<QII", 0, 0, 0),
     "CONSOLE_WRITE": struct.pack("<II", 0, 1) + b"\n",
+    "CONNECT": struct.pack("<II", 1024, 1000),
     "CREATE": b"tiny".ljust(64, b"\0") + bytes(64) + bytes(2048) + struct.pack(
-        "<10I", 1, 32, 1, 0, 0, 1, 32, 0, 0, 0) + bytes(128),
+        "<10I", 1, 32, 1, 0, 0, 1, 32, 0, 0, 0) + bytes(8 * 88 + 280 + 144) + bytes(128),
 }
 
 

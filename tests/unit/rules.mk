@@ -27,8 +27,8 @@ $(B)/tests/unit/test_slot_life: LDFLAGS += -Wl,--wrap=netlink_batch_send
 .SECONDARY: $(UNIT_TESTS:%=%.o)
 
 .PHONY: unit-tests unit
-# Some tests start the shim that lies beside them.
-unit-tests: $(UNIT_TESTS) $(B)/cloister-shim
+# Some tests start the shim that lies beside them, and that the stand-in.
+unit-tests: $(UNIT_TESTS) $(B)/cloister-shim $(B)/tests/standin/cloud-hypervisor
 unit: unit-tests
 	@failed=; for t in $(UNIT_TESTS); do \
 		echo "== $${t##*/}"; \
