@@ -72,9 +72,16 @@ struct policy {
 	uint32_t console_bytes;
 	uint32_t reboots, reboot_period_s;
 
-	/* [network] pool; pool_prefix 0: there is none, and no network for anybody */
-	uint32_t pool_address, pool_prefix; /* IPv4, host order */
-	char uplink[16];		    /* empty: where the default route leads */
+	/*
+	 * [network]. pool_bits 0: there is no pool, and so no network for anybody. The slot with
+	 * index i (1 and up) has the address pool + i; the last port_count addresses of the pool
+	 * stand for the host's ports (shim/hostnet.h) and are no sandbox's, nor are the first and
+	 * the last one.
+	 */
+	uint32_t pool, pool_bits;	 /* IPv4, host order; prefix length 8 to 30 */
+	char uplink[16];		 /* the interface that sandboxes reach the world through */
+	uint32_t port_first, port_count; /* [network] host_ports = FROM-TO */
+	uint32_t resolver; /* where a guest's DNS goes, if its policy allows it; 0: nowhere */
 
 	/* [tenant NAME] and [admin] */
 	uint32_t device_count;
