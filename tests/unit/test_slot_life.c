@@ -128,6 +128,7 @@ static void many(unsigned count)
 	pid_t pids[MANY];
 	int report[2];
 	char ok;
+	int64_t start = clock_us();
 	assert_int_equal(pipe2(report, O_CLOEXEC), 0);
 	for (unsigned i = 0; i < count; i++) {
 		pids[i] = fork();
@@ -141,6 +142,7 @@ static void many(unsigned count)
 		assert_int_equal(read(report[0], &ok, 1), 1);
 		assert_int_equal(ok, 1);
 	}
+	print_message("%u at once: %lld ms\n", count, (long long)(clock_us() - start) / 1000);
 	/* Each has a veth, a route to its address and one to its host port. */
 	struct count now = count_host();
 	assert_int_equal(now.links, before.links + count);
