@@ -318,7 +318,7 @@ def test_the_shim_keeps_cap_both(host):
     expected = {"/dev/null": 3, "socket": 4, "pipe-r": 2, "pipe-w": 1, "policy": 1, "pidfd": 1,
                 "eventpoll": 1, "/ptmx": 1, "/mem/ram": 1, "proc": 1, f"{host.run_dir}/uids": 1,
                 # Where sets are made; of a mount that was let go, hence the short names.
-                "/templates": 1, "/sandboxes": 1, "/snapshot": 1}
+                "/templates": 1, "/sandboxes": 1, "/snapshot": 1, "/vsock": 1}
     if harness.CGROUP_MOUNT:
         expected["cgroup"] = 1
     assert shim_kinds(pid, "admin:one") == expected

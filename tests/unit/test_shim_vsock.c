@@ -23,6 +23,7 @@ static char key_now[NAME_KEY_SIZE]; /* of the shim that runs */
 static char base[64], shim_path[512], standin_path[512];
 static int base_fd = -1, spawner = -1, shim = -1;
 static pid_t spawner_pid;
+static uint32_t shim_pid;
 static uint32_t number;
 static struct msg record;
 static struct err e;
@@ -104,6 +105,9 @@ static void start_shim(const char *key)
 	await_answer(spawner, ASK(spawner, START, &start), MSG_STARTED);
 	assert_int_equal(record.fd_count, 1);
 	shim = record.fds[0];
+	struct msg_started started;
+	assert_int_equal(msg_read_started(&record, &started, &e), 0);
+	shim_pid = started.pid;
 }
 
 static void end_shim(void)
@@ -358,6 +362,21 @@ static void test_ends_before_it_is_ready(void **unused)
 
 /* ------------------------------------------------------------------ connections */
 
+/* Clock ticks of processor time that the shim has used. */
+static unsigned long shim_ticks(void)
+{
+	char path[64], text[1024] = "";
+	unsigned long user = 0, system = 0;
+	snprintf(path, sizeof(path), "/proc/%u/stat", shim_pid);
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0 && read(fd, text, sizeof(text) - 1) > 0);
+	assert_int_equal(sscanf(strrchr(text, ')'),
+				") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+				&system),
+			 2);
+	return user + system;
+}
+
 static void test_connect(void **unused)
 {
 	static const char get[] = "GET /health HTTP/1.1\r\n\r\n";
@@ -378,6 +397,10 @@ static void test_connect(void **unused)
 	assert_int_equal(poll(&p, 1, WAIT_MS), 1);
 	assert_true(recv(fd, got, sizeof(got) - 1, 0) > 0);
 	assert_says(got, "HTTP/1.0 200");
+	/* The guest has closed it; nobody but us, who hold it, is to be woken by that. */
+	unsigned long ticks = shim_ticks();
+	usleep(300000);
+	assert_true(shim_ticks() - ticks <= 5);
 	close(fd);
 	close(other);
 	expect_error(ASK(shim, CONNECT, &ask), ERR_UNAVAILABLE,
