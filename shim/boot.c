@@ -136,10 +136,34 @@ static void step_answered(struct shim *s, enum ch_api_call call, const struct ht
 		boot_fail(s, &err);
 }
 
+static int send_boot(struct shim *s, struct err *e);
+
+static void on_add_net(void *arg, const struct http_response *answer, bool late,
+		       const struct err *e)
+{
+	struct shim *s = arg;
+	struct err err;
+	(void)late;
+	step_answered(s, CH_API_ADD_NET, answer, e);
+	if (!answer)
+		fail_if_late(s, e);
+	else if (s->op == MSG_CREATE && send_boot(s, &err) < 0)
+		boot_fail(s, &err);
+}
+
 static void on_create(void *arg, const struct http_response *answer, bool late, const struct err *e)
 {
+	struct shim *s = arg;
+	struct err err;
 	(void)late;
-	step_answered(arg, CH_API_CREATE, answer, e);
+	step_answered(s, CH_API_CREATE, answer, e);
+	if (s->slot.tap_fd < 0)
+		return;
+	if (!answer)
+		fail_if_late(s, e);
+	else if (s->op == MSG_CREATE &&
+		 ch_api_send_net(&s->api, s->slot.tap_fd, create_deadline(s), on_add_net, &err) < 0)
+		boot_fail(s, &err);
 }
 
 static void on_info(void *arg, const struct http_response *answer, bool late, const struct err *e)
@@ -288,8 +312,8 @@ int64_t boot_check(struct shim *s, int64_t now_us)
 static int send_restore(struct shim *s, struct err *e)
 {
 	int64_t deadline = create_deadline(s);
-	const char *restore = ch_api_restore_body((enum msg_restore)s->spec.restore);
-	if (ch_api_send(&s->api, CH_API_RESTORE, restore, deadline, on_restore, e) < 0)
+	if (ch_api_send_restore(&s->api, (enum msg_restore)s->spec.restore, s->slot.tap_fd,
+				deadline, on_restore, e) < 0)
 		return -1;
 	return s->wake_fd >= 0 ? 0 : send_resume(s, e);
 }
@@ -316,8 +340,16 @@ static int send_requests(struct shim *s, struct err *e)
 	char *body CLEANUP_FREE = ch_api_create_body(&s->spec, e);
 	if (!body)
 		return -1;
-	if (ch_api_send(&s->api, CH_API_CREATE, body, deadline, on_create, e) < 0 ||
-	    ch_api_send(&s->api, CH_API_INFO, NULL, deadline, on_info, e) < 0)
+	if (ch_api_send(&s->api, CH_API_CREATE, body, deadline, on_create, e) < 0)
+		return -1;
+	/* The tap's descriptor would go to whatever request CH reads first: see on_create(). */
+	return s->slot.tap_fd >= 0 ? 0 : send_boot(s, e);
+}
+
+static int send_boot(struct shim *s, struct err *e)
+{
+	int64_t deadline = create_deadline(s);
+	if (ch_api_send(&s->api, CH_API_INFO, NULL, deadline, on_info, e) < 0)
 		return -1;
 	return ch_api_send(&s->api, CH_API_BOOT, NULL, deadline, on_boot, e);
 }
@@ -405,6 +437,7 @@ static int start_vmm(struct shim *s, const struct confine_ns *host, struct vmm_e
 		.cgroup_fd = s->cgroup_fd,
 		.proc_fd = s->jail.proc_fd,
 		.host = host,
+		.own_net = s->slot.tap_fd >= 0,
 		.file_bytes = largest_file(s),
 		.memory_bytes = (uint64_t)s->spec.max_memory_mib << 20,
 		.vcpus = s->spec.max_vcpus,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "boot_source.h"
 
+#include "boot_net.h"
 #include "file.h"
 #include "ops.h"
 #include "serve.h"
@@ -21,12 +22,14 @@ static int check_shape(const struct shim *s, const struct msg_set *set, const ch
 {
 	const struct msg_create *asked = &s->spec, *is = &set->spec;
 	bool same = is->vcpus == asked->vcpus && is->memory_mib == asked->memory_mib &&
-		    is->disk_count == asked->disk_count;
+		    is->disk_count == asked->disk_count &&
+		    (is->network.slot > 0) == (asked->network.slot > 0);
 	for (uint32_t i = 0; same && i < is->disk_count; i++)
 		same = is->disks[i].size_mib == asked->disks[i].size_mib &&
 		       is->disks[i].flags == asked->disks[i].flags;
 	if (!same)
-		return err_set(e, ERR_STATE, 0, "%s is of a guest of another size", what);
+		return err_set(e, ERR_STATE, 0,
+			       "%s is of a guest of another size, or with other devices", what);
 	return 0;
 }
 
@@ -37,6 +40,7 @@ static void take_spec(struct shim *s, const struct msg_set *set)
 	s->spec = set->spec;
 	s->spec.source = asked.source;
 	s->spec.restore = asked.restore;
+	s->spec.network = asked.network; /* where it is now, not where it was taken */
 	memcpy(s->spec.template, asked.template, sizeof(s->spec.template));
 	s->set_content = set->content;
 	str_copy(s->set_version, sizeof(s->set_version), set->vmm_version);
@@ -176,7 +180,8 @@ int boot_source_enter(struct shim *s, int64_t deadline_us, struct err *e)
 		.deadline_us = deadline_us,
 		.disks = &s->disks,
 	};
-	if (jail_unshare(e) < 0 || jail_open_sets(s->policy, &s->jail, e) < 0)
+	if (boot_net_prepare(s, e) < 0 || jail_unshare(e) < 0 || boot_net_build(s, e) < 0 ||
+	    jail_open_sets(s->policy, &s->jail, e) < 0)
 		return -1;
 	int result = open_set(s, &guest, set_disks, e);
 	if (result == 0)

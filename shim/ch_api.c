@@ -2,6 +2,7 @@
 #include "ch_api.h"
 
 #include "ch_disks.h"
+#include "ch_net.h"
 #include "jail.h"
 #include "util.h"
 
@@ -20,6 +21,7 @@ static const struct {
 	[CH_API_PING] = {"vmm.ping", "GET", "/api/v1/vmm.ping"},
 	[CH_API_CREATE] = {"vm.create", "PUT", "/api/v1/vm.create"},
 	[CH_API_INFO] = {"vm.info", "GET", "/api/v1/vm.info"},
+	[CH_API_ADD_NET] = {"vm.add-net", "PUT", "/api/v1/vm.add-net"},
 	[CH_API_BOOT] = {"vm.boot", "PUT", "/api/v1/vm.boot"},
 	[CH_API_PAUSE] = {"vm.pause", "PUT", "/api/v1/vm.pause"},
 	[CH_API_RESUME] = {"vm.resume", "PUT", "/api/v1/vm.resume"},
@@ -161,18 +163,15 @@ static bool add_vsock(cJSON *config, const struct msg_create *spec)
 	       cJSON_AddStringToObject(vsock, "socket", JAIL_VSOCK_PATH);
 }
 
-char *ch_api_create_body(const struct msg_create *spec, struct err *e)
-{
-	return ch_api_config(spec, MSG_RESTORE_NONE, e);
-}
-
-char *ch_api_config(const struct msg_create *spec, enum msg_restore restore, struct err *e)
+static char *build(const struct msg_create *spec, enum msg_restore restore, bool with_net,
+		   struct err *e)
 {
 	cJSON *config CLEANUP_JSON = cJSON_CreateObject();
 	char *body = NULL;
 	if (config && add_cpus(config, spec) &&
 	    add_memory(config, spec, restore == MSG_RESTORE_MAP) && add_payload(config, spec) &&
-	    add_devices(config, spec) && ch_disks_add(config, spec) && add_vsock(config, spec))
+	    add_devices(config, spec) && ch_disks_add(config, spec) && add_vsock(config, spec) &&
+	    (!with_net || ch_net_add(config, spec)))
 		body = cJSON_PrintUnformatted(config);
 	if (!body) {
 		err_errno(e, ENOMEM, "build the VM's configuration");
@@ -185,17 +184,40 @@ char *ch_api_config(const struct msg_create *spec, enum msg_restore restore, str
 	return body;
 }
 
+char *ch_api_create_body(const struct msg_create *spec, struct err *e)
+{
+	return build(spec, MSG_RESTORE_NONE, false, e);
+}
+
+char *ch_api_config(const struct msg_create *spec, enum msg_restore restore, struct err *e)
+{
+	return build(spec, restore, true, e);
+}
+
+int ch_api_send_net(struct http_client *c, int tap_fd, int64_t deadline_us,
+		    http_client_done_fn *done, struct err *e)
+{
+	return http_client_send_fd(c, calls[CH_API_ADD_NET].method, calls[CH_API_ADD_NET].path,
+				   CH_NET_BODY, calls[CH_API_ADD_NET].name, tap_fd, deadline_us,
+				   done, e);
+}
+
 const char *ch_api_snapshot_body(void)
 {
 	return "{\"destination_url\":\"file://" JAIL_SNAPSHOT_PATH "\"}";
 }
 
-const char *ch_api_restore_body(enum msg_restore restore)
+int ch_api_send_restore(struct http_client *c, enum msg_restore restore, int tap_fd,
+			int64_t deadline_us, http_client_done_fn *done, struct err *e)
 {
-	if (restore == MSG_RESTORE_ONDEMAND)
-		return "{\"source_url\":\"file://" JAIL_RESTORE_PATH
-		       "\",\"memory_restore_mode\":\"OnDemand\"}";
-	return "{\"source_url\":\"file://" JAIL_RESTORE_PATH "\"}";
+	char body[256];
+	snprintf(body, sizeof(body), "{\"source_url\":\"file://" JAIL_RESTORE_PATH "\"%s%s}",
+		 restore == MSG_RESTORE_ONDEMAND ? ",\"memory_restore_mode\":\"OnDemand\"" : "",
+		 tap_fd >= 0 ? "," CH_NET_FDS : "");
+	if (tap_fd < 0)
+		return ch_api_send(c, CH_API_RESTORE, body, deadline_us, done, e);
+	return http_client_send_fd(c, calls[CH_API_RESTORE].method, calls[CH_API_RESTORE].path,
+				   body, calls[CH_API_RESTORE].name, tap_fd, deadline_us, done, e);
 }
 
 bool ch_api_is_still_loading(const struct http_response *answer)
@@ -251,9 +273,10 @@ static bool is_string(const cJSON *item, const char *want)
 /* What nobody asked for and a VMM of its own accord must not have. */
 static const char *unasked(const cJSON *config)
 {
-	static const char *const keys[] = {"net",    "fs",	"generic-vhost-user",
-					   "pmem",   "devices", "user_devices",
-					   "vdpa",   "sgx_epc", "tpm",
+	static const char *const keys[] = {"fs",	   "generic-vhost-user",
+					   "pmem",	   "devices",
+					   "user_devices", "vdpa",
+					   "sgx_epc",	   "tpm",
 					   "ivshmem"};
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const cJSON *item = member(config, keys[i]);
@@ -304,6 +327,8 @@ static const char *config_difference(const cJSON *config, const struct msg_creat
 		return "balloon";
 	if (!ch_disks_are(config, spec))
 		return "disks";
+	if (!ch_net_is(config, spec))
+		return "net";
 	if (!is_vsock(member(config, "vsock"), spec))
 		return "vsock";
 	return unasked(config);

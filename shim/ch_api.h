@@ -14,6 +14,7 @@ enum ch_api_call {
 	CH_API_PING,
 	CH_API_CREATE,
 	CH_API_INFO,
+	CH_API_ADD_NET,
 	CH_API_BOOT,
 	CH_API_PAUSE,
 	CH_API_RESUME,
@@ -63,9 +64,14 @@ char *ch_api_create_body(const struct msg_create *spec, struct err *e);
  */
 char *ch_api_config(const struct msg_create *spec, enum msg_restore restore, struct err *e);
 
-/* The bodies of vm.snapshot and vm.restore: constant strings. */
+/* The body of vm.snapshot: a constant string. */
 const char *ch_api_snapshot_body(void);
-const char *ch_api_restore_body(enum msg_restore restore);
+
+/* vm.add-net and vm.restore; tap_fd (-1 with vm.restore: none) rides on the request. */
+int ch_api_send_net(struct http_client *c, int tap_fd, int64_t deadline_us,
+		    http_client_done_fn *done, struct err *e);
+int ch_api_send_restore(struct http_client *c, enum msg_restore restore, int tap_fd,
+			int64_t deadline_us, http_client_done_fn *done, struct err *e);
 
 /* Whether vm.snapshot was refused only because CH still loads memory on demand. */
 bool ch_api_is_still_loading(const struct http_response *answer);

@@ -41,7 +41,8 @@ int confine_read_ns(int proc_fd, const char *process, struct confine_ns *ns, str
 	return 0;
 }
 
-int confine_check_namespaces(int proc_fd, pid_t pid, const struct confine_ns *host, struct err *e)
+int confine_check_namespaces(int proc_fd, pid_t pid, const struct confine_ns *host, bool own_net,
+			     struct err *e)
 {
 	char process[16], root[32];
 	struct confine_ns own, vmm;
@@ -51,10 +52,15 @@ int confine_check_namespaces(int proc_fd, pid_t pid, const struct confine_ns *ho
 	    confine_read_ns(proc_fd, process, &vmm, e) < 0)
 		return -1;
 	for (size_t i = 0; i < CONFINE_NS_COUNT; i++) {
-		bool shared = strcmp(ns_names[i], "mnt") == 0 || strcmp(ns_names[i], "net") == 0;
+		bool net = strcmp(ns_names[i], "net") == 0;
+		bool shared = strcmp(ns_names[i], "mnt") == 0 || (net && !own_net);
 		if (strcmp(vmm.id[i], host->id[i]) == 0)
 			return err_set(e, ERR_INTERNAL, 0, "the VMM is in the host's %s namespace",
 				       ns_names[i]);
+		if (net && own_net && strcmp(vmm.id[i], own.id[i]) == 0)
+			return err_set(e, ERR_INTERNAL, 0,
+				       "the VMM is in its sandbox's network slot, not in an empty "
+				       "net namespace");
 		if (shared && strcmp(vmm.id[i], own.id[i]) != 0)
 			return err_set(e, ERR_INTERNAL, 0,
 				       "the VMM is not in its sandbox's %s namespace", ns_names[i]);

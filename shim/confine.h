@@ -5,6 +5,7 @@
 
 #include "err.h"
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #define CONFINE_NS_COUNT 5
@@ -22,7 +23,8 @@ int confine_read_ns(int proc_fd, const char *process, struct confine_ns *ns, str
  * Right after the VMM's execve(2), before the shim's drop: all five namespaces differ from the
  * host's, mnt and net are the shim's own, and its root is the shim's root.
  */
-int confine_check_namespaces(int proc_fd, pid_t pid, const struct confine_ns *host, struct err *e);
+int confine_check_namespaces(int proc_fd, pid_t pid, const struct confine_ns *host, bool own_net,
+			     struct err *e);
 
 /*
  * Every thread of the process: uid and gid (all four) as given, no groups, all five capability

@@ -73,6 +73,18 @@ static int check_pool(const struct hostnet_config *c, struct err *e)
 	return 0;
 }
 
+void hostnet_of_policy(const struct policy *p, struct hostnet_config *c)
+{
+	*c = (struct hostnet_config){
+		.instance = p->instance,
+		.uplink = p->uplink,
+		.pool = p->pool,
+		.pool_bits = p->pool_bits,
+		.port_first = (uint16_t)p->port_first,
+		.port_count = p->port_count,
+	};
+}
+
 int hostnet_check(const struct hostnet_config *c, struct err *e)
 {
 	size_t digits = strspn(c->instance, "0123456789abcdef");

@@ -21,6 +21,7 @@
 
 #include "err.h"
 #include "nft.h"
+#include "policy.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -54,6 +55,9 @@ extern const size_t hostnet_never_count;
 
 /* Do the nets have an address in common? */
 bool hostnet_nets_overlap(uint32_t a, unsigned a_bits, uint32_t b, unsigned b_bits);
+
+/* What the configuration file says; the strings stay the policy's. */
+void hostnet_of_policy(const struct policy *p, struct hostnet_config *c);
 
 /* Checks that the configuration makes sense by itself; ERR_INVALID says what does not. */
 int hostnet_check(const struct hostnet_config *c, struct err *e);

@@ -82,7 +82,7 @@ static int bind_system_dir(int root_fd, const char *path, struct err *e)
 static int bind_devices(int root_fd, struct err *e)
 {
 	static const char *const devices[] = {"/dev/null", "/dev/urandom", "/dev/kvm",
-					      "/dev/userfaultfd"};
+					      "/dev/userfaultfd", "/dev/net/tun"};
 	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
 		/* What is missing is said when a jail needs it, in words that fit. */
 		if (access(devices[i], F_OK) == 0 &&

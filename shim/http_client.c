@@ -15,7 +15,7 @@
 
 void http_client_open(struct http_client *c, int fd, void *arg)
 {
-	*c = (struct http_client){.fd = fd, .arg = arg};
+	*c = (struct http_client){.fd = fd, .ride_fd = -1, .arg = arg};
 }
 
 void http_client_close(struct http_client *c)
@@ -23,7 +23,7 @@ void http_client_close(struct http_client *c)
 	fd_close(&c->fd);
 	free(c->in);
 	free(c->out);
-	*c = (struct http_client){.fd = -1, .broken = true};
+	*c = (struct http_client){.fd = -1, .ride_fd = -1, .broken = true};
 }
 
 /* Takes the first pending request out and reports how it ended. */
@@ -86,9 +86,47 @@ int http_client_send(struct http_client *c, const char *method, const char *path
 	return 0;
 }
 
+int http_client_send_fd(struct http_client *c, const char *method, const char *path,
+			const char *body, const char *what, int fd, int64_t deadline_us,
+			http_client_done_fn *done, struct err *e)
+{
+	if (c->count || c->out_used)
+		return err_set(e, ERR_INTERNAL, 0,
+			       "%s: its descriptor would go to an earlier request", what);
+	c->ride_fd = fd;
+	int result = http_client_send(c, method, path, body, what, deadline_us, done, e);
+	if (result < 0)
+		c->ride_fd = -1;
+	return result;
+}
+
 bool http_client_wants_write(const struct http_client *c)
 {
 	return c->out_used > 0;
+}
+
+/* send(2), with the descriptor that is to ride on it. */
+static ssize_t send_some(struct http_client *c, const char *data, size_t length)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = length};
+	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
+	if (c->ride_fd >= 0) {
+		h.msg_control = control.space;
+		h.msg_controllen = sizeof(control.space);
+		struct cmsghdr *cm = CMSG_FIRSTHDR(&h);
+		cm->cmsg_level = SOL_SOCKET;
+		cm->cmsg_type = SCM_RIGHTS;
+		cm->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(cm), &c->ride_fd, sizeof(int));
+	}
+	ssize_t n = sendmsg(c->fd, &h, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n > 0)
+		c->ride_fd = -1;
+	return n;
 }
 
 void http_client_flush(struct http_client *c)
@@ -97,8 +135,7 @@ void http_client_flush(struct http_client *c)
 	if (c->out_used == 0)
 		return;
 	while (sent < c->out_used) {
-		ssize_t n =
-			send(c->fd, c->out + sent, c->out_used - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = send_some(c, c->out + sent, c->out_used - sent);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)

@@ -35,6 +35,7 @@ struct http_client_pending {
 
 struct http_client {
 	int fd;
+	int ride_fd; /* goes with the next byte that is sent, or -1 */
 	bool broken;
 	void *arg;
 	char *in, *out;
@@ -54,6 +55,14 @@ void http_client_close(struct http_client *c);
 int http_client_send(struct http_client *c, const char *method, const char *path, const char *body,
 		     const char *what, int64_t deadline_us, http_client_done_fn *done,
 		     struct err *e);
+
+/*
+ * The same, and a descriptor rides on the request (SCM_RIGHTS); it stays the caller's, and open
+ * until the answer. CH gives it to the first request that is complete, so none may be under way.
+ */
+int http_client_send_fd(struct http_client *c, const char *method, const char *path,
+			const char *body, const char *what, int fd, int64_t deadline_us,
+			http_client_done_fn *done, struct err *e);
 
 /* True while there are bytes to send: watch for writing, then http_client_flush(). */
 bool http_client_wants_write(const struct http_client *c);

@@ -142,6 +142,8 @@ static int make_child(const struct child *c, struct launch_vmm *vmm, struct err 
 		.pidfd = (uint64_t)(uintptr_t)&vmm->pidfd,
 		.exit_signal = SIGCHLD,
 	};
+	if (c->launch->own_net)
+		args.flags |= CLONE_NEWNET;
 	if (c->launch->cgroup_fd >= 0) {
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (unsigned)c->launch->cgroup_fd;
@@ -240,7 +242,8 @@ int launch_vmm(const struct launch *launch, struct launch_vmm *vmm, struct err *
 	}
 	fd_close(&report_w);
 	if (await_exec(report_r, launch->deadline_us, e) < 0 ||
-	    (confine_check_namespaces(launch->proc_fd, vmm->pid, launch->host, e) < 0 &&
+	    (confine_check_namespaces(launch->proc_fd, vmm->pid, launch->host, launch->own_net, e) <
+		     0 &&
 	     !has_ended(vmm, e))) {
 		launch_kill(vmm, 1000);
 		return -1;

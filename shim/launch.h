@@ -22,6 +22,7 @@ struct launch {
 	int cgroup_fd; /* the leaf to start in, or -1 */
 	int proc_fd;
 	const struct confine_ns *host;
+	bool own_net; /* an empty net namespace of its own; else the caller's, which is empty */
 	uint64_t file_bytes;   /* the largest file that it may write */
 	uint64_t memory_bytes; /* of the guest */
 	uint32_t vcpus;

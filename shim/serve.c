@@ -228,6 +228,7 @@ static int prepare(struct shim *s, const char *key, uid_t uid, struct err *e)
 		.greeted = true, /* the spawner made this link: no HELLO is needed */
 	};
 	disks_init(&s->disks);
+	s->slot.host_ns = s->slot.tap_fd = -1;
 	for (unsigned i = 0; i < MSG_DISKS_MAX; i++)
 		s->snapshot.disk_fd[i] = -1;
 	if (!name_key_is_valid(key) || !str_copy(s->key, sizeof(s->key), key))
@@ -267,6 +268,7 @@ static int finish(struct shim *s, int status)
 	fd_close(&s->sandbox_fd);
 	fd_close(&s->wake_fd);
 	disks_close(&s->disks);
+	slot_close(&s->slot);
 	jail_close(&s->jail);
 	fd_close(&s->out_fd);
 	fd_close(&s->err_fd);

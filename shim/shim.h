@@ -19,6 +19,7 @@
 #include "ramcopy.h"
 #include "ready.h"
 #include "sets.h"
+#include "slot.h"
 
 /* What the epoll loop can be woken by. */
 enum shim_source {
@@ -141,6 +142,8 @@ struct shim {
 	char set_version[MSG_BUILD_MAX]; /* of the VMM that wrote the set that is restored */
 	struct jail jail;
 	struct disks disks;
+	struct slot slot; /* its tap_fd is -1 without a network */
+	uint32_t slot_mtu;
 	struct launch_vmm vmm;
 	struct http_client api;
 	int cgroup_fd;	/* the leaf */

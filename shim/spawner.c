@@ -2,6 +2,7 @@
 #include "spawner.h"
 
 #include "file.h"
+#include "hostnet.h"
 #include "hostns.h"
 #include "leash.h"
 #include "log.h"
@@ -354,6 +355,29 @@ static void raise_fd_limit(void)
 		log_warning("the limit of open files stays low: %s", strerrordesc_np(errno));
 }
 
+/* The rules for all sandboxes stand before the first of them can be started. */
+static int ensure_network(struct spawner *s, struct err *e)
+{
+	struct hostnet_config config;
+	uint32_t mtu;
+	if (!s->policy->pool_bits)
+		return 0;
+	hostnet_of_policy(s->policy, &config);
+	return hostnet_ensure(&config, &mtu, e) < 0 ? err_prefix(e, "[network]") : 0;
+}
+
+/* Sandboxes that live on need them; with the last one they go. */
+static void remove_network(struct spawner *s)
+{
+	struct hostnet_config config;
+	struct err e;
+	if (!s->policy || !s->policy->pool_bits || s->table.count)
+		return;
+	hostnet_of_policy(s->policy, &config);
+	if (hostnet_remove(&config, &e) < 0)
+		log_warning("%s", e.text);
+}
+
 static int prepare(struct spawner *s, struct err *e)
 {
 	*s = (struct spawner){
@@ -380,7 +404,8 @@ static int prepare(struct spawner *s, struct err *e)
 	s->table.policy = s->policy;
 	s->table.link = &s->link;
 	if (spawner_start_open(&s->start, s->policy, SPAWNER_POLICY_FD, e) < 0 ||
-	    hostns_enter(s->policy, e) < 0 || open_dirs(s, e) < 0 || open_loop(s, e) < 0)
+	    hostns_enter(s->policy, e) < 0 || open_dirs(s, e) < 0 || open_loop(s, e) < 0 ||
+	    ensure_network(s, e) < 0)
 		return -1;
 	if (spawner_find_shims(&s->table, &s->found, e) < 0)
 		return -1;
@@ -412,5 +437,6 @@ int spawner_run(void)
 		s.status = 1;
 	}
 	remove_control_socket(&s);
+	remove_network(&s);
 	return s.status;
 }

@@ -292,11 +292,11 @@ static void test_check_namespaces(void **unused)
 	for (size_t i = 0; i < CONFINE_NS_COUNT; i++)
 		snprintf(host.id[i], sizeof(host.id[i]), "%s:[1]", names[i]);
 	/* A host that is elsewhere in all five: only what is the shim's own counts. */
-	assert_int_equal(confine_check_namespaces(proc, getpid(), &host, &e), 0);
+	assert_int_equal(confine_check_namespaces(proc, getpid(), &host, false, &e), 0);
 	for (size_t i = 0; i < CONFINE_NS_COUNT; i++) {
 		struct confine_ns same = host;
 		memcpy(same.id[i], own.id[i], sizeof(own.id[i]));
-		assert_int_equal(confine_check_namespaces(proc, getpid(), &same, &e), -1);
+		assert_int_equal(confine_check_namespaces(proc, getpid(), &same, false, &e), -1);
 		snprintf(says, sizeof(says), "in the host's %s namespace", names[i]);
 		assert_says(e.text, says);
 	}
@@ -312,7 +312,7 @@ static void test_check_namespaces(void **unused)
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		pid_t pid = child(cases[i].prepare);
-		int rc = confine_check_namespaces(proc, pid, &host, &e);
+		int rc = confine_check_namespaces(proc, pid, &host, false, &e);
 		assert_int_equal(rc, cases[i].says ? -1 : 0);
 		if (cases[i].says)
 			assert_says(e.text, cases[i].says);
