@@ -4,6 +4,8 @@
 #include "file.h"
 #include "quota.h"
 #include "spec_disk.h"
+#include "spec_network.h"
+#include "spec_wait.h"
 #include "template.h"
 #include "tenant.h"
 #include "util.h"
@@ -123,6 +125,47 @@ int admit_disks(int disks_dir, const struct policy *p, const char *tenant, struc
 	return 0;
 }
 
+/* ------------------------------------------------------------------ network */
+
+static int check_host_port(const struct config_ports *may, const char *tenant, uint32_t i,
+			   uint16_t port, struct err *e)
+{
+	if (!may->count)
+		return err_set(e, ERR_INVALID, 0,
+			       "network.ports[%u].host: %u is not allowed, as %s may have no ports "
+			       "of the host; leave it out, or ask the host's administrator for "
+			       "host_ports",
+			       i, port, tenant);
+	/* Unsigned, so one below the first is far above the last. */
+	if ((uint32_t)(port - may->first) >= may->count)
+		return err_set(e, ERR_INVALID, 0,
+			       "network.ports[%u].host: %u is not allowed; must be %u to %u, the "
+			       "host_ports of %s",
+			       i, port, may->first, may->first + may->count - 1, tenant);
+	return 0;
+}
+
+int admit_network(const struct config *c, const struct pool *pool, const char *tenant,
+		  struct spec *spec, struct err *e)
+{
+	const struct config_tenant *t = tenant_by_name(c, tenant);
+	const struct msg_network *n = &spec->network;
+	if (spec_network_settle(spec, &c->egress, e) < 0 || spec_wait_check(spec, e) < 0)
+		return -1;
+	if (!spec->networked)
+		return 0;
+	if (!pool->usable)
+		return err_set(e, ERR_INVALID, 0,
+			       "%s: this host has no [network] pool to give addresses from%s",
+			       spec->template ? "template" : "network",
+			       spec->template ? ", which this template's guest needs" : "");
+	for (uint32_t i = 0; i < n->port_count; i++)
+		if (n->ports[i].host && check_host_port(t ? &t->ports : &c->admin_ports, tenant, i,
+							n->ports[i].host, e) < 0)
+			return -1;
+	return pool_check_ports(pool, n, e);
+}
+
 /* ------------------------------------------------------------------ the whole */
 
 static int use_template(const struct daemon *d, const char *tenant, struct spec *spec,
@@ -163,7 +206,8 @@ int admit_create(const struct daemon *d, const char *tenant, struct spec *spec, 
 	if (!t && strcmp(tenant, CONFIG_ADMIN_TENANT) != 0)
 		return err_set(e, ERR_INVALID, 0, "tenant: there is no [tenant %s] section",
 			       tenant);
-	if (admit_disks(d->host.disks_dir, &d->config.policy, tenant, spec, e) < 0)
+	if (admit_network(&d->config, &d->pool, tenant, spec, e) < 0 ||
+	    admit_disks(d->host.disks_dir, &d->config.policy, tenant, spec, e) < 0)
 		return -1;
 	return quota_check(d, t, spec, e);
 }

@@ -37,7 +37,8 @@ struct candidate {
 	struct event *again;
 	int64_t until_us;
 	char key[NAME_KEY_SIZE];
-	bool has_dir; /* of one that is ended: disks of its own may lie there */
+	bool has_dir;		    /* of one that is ended: disks of its own may lie there */
+	struct msg_network network; /* as its STATUS said */
 };
 
 static void ask(struct candidate *c);
@@ -61,6 +62,8 @@ static void report(struct candidate *c, const char *why)
 	struct daemon *d = c->all->d;
 	char tenant[NAME_SIZE], id[NAME_SIZE];
 	log_error("%s: its shim cannot be adopted (%s); its VM is left alone", c->key, why);
+	/* As long as it lives nobody else can have them. */
+	pool_adopt(&d->pool, &c->network);
 	if (!registry_report(&d->registry, c->key))
 		log_error("%s: no memory to note that its name is taken", c->key);
 	name_key_split(c->key, tenant, id);
@@ -87,6 +90,7 @@ static void half_ended(void *arg, struct msg *m, const struct err *why)
 	(void)m;
 	if (why) {
 		log_error("%s: in mid-create, and was not ended: %s", c->key, why->text);
+		pool_adopt(&c->all->d->pool, &c->network);
 		settled(c);
 	} else if (!c->has_dir) {
 		settled(c);
@@ -144,6 +148,7 @@ static void adopt(struct candidate *c, const struct msg_status *s)
 		return;
 	}
 	sb->adopted = true;
+	sandbox_keep_address(sb);
 	sb->shim = SANDBOX_SHIM_UP;
 	sb->created_real_us = s->created_real_us;
 	sb->vmm_pid = s->created.vmm_pid;
@@ -195,6 +200,7 @@ static void on_status(void *arg, struct msg *m, const struct err *why)
 		report(c, e.text);
 		return;
 	}
+	c->network = s.spec.network;
 	switch (s.phase) {
 	case MSG_PHASE_NEW:
 	case MSG_PHASE_SETUP:
@@ -336,6 +342,7 @@ static struct sandbox *new_record(struct daemon *d, struct template *t)
 		return NULL;
 	}
 	sb->adopted = true;
+	sandbox_keep_address(sb);
 	sb->shim = SANDBOX_SHIM_GONE;
 	sb->created_real_us = t->created_real_us;
 	sb->last.whole = true;

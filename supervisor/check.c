@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "check.h"
 
+#include "cidr.h"
 #include "file.h"
 #include "host.h"
 #include "host_cgroup.h"
+#include "pool.h"
 #include "util.h"
 #include "vmm_version.h"
 
@@ -125,6 +127,18 @@ static void check_cgroup(struct policy *p)
 		say(WARNING, "no io controller: disk bandwidth cannot be limited");
 }
 
+static void check_network(const struct policy *p)
+{
+	const struct msg_cidr pool = {.address = p->pool, .prefix = p->pool_bits};
+	char text[CIDR_TEXT_MAX];
+	if (!p->pool_bits) {
+		say(OK, "no [network] pool: sandboxes have no network");
+		return;
+	}
+	cidr_format(&pool, text);
+	say(OK, "network pool %s: %u sandboxes, through %s", text, pool_usable(p), p->uplink);
+}
+
 static void check_shim(void)
 {
 	struct err e;
@@ -165,6 +179,7 @@ int check_host(struct config *c)
 	check_device("/dev/userfaultfd", "memory cannot be restored on demand", WARNING);
 	check_block_devices(p);
 	check_cgroup(p);
+	check_network(p);
 	check_shim();
 	check_version(p);
 	return errors ? 1 : 0;

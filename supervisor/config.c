@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "config.h"
 
+#include "config_network.h"
 #include "config_value.h"
 #include "file.h"
 #include "util.h"
@@ -21,6 +22,11 @@
 #define IN_POLICY(member) offsetof(struct config, policy.member)
 #define DEADLINE(name)	  IN_POLICY(deadline_ms[POLICY_DEADLINE_##name])
 #define TENANT(member)	  offsetof(struct config_tenant, member)
+
+/* CONFIG_PORTS fills two numbers, one behind the other. */
+_Static_assert(IN_POLICY(port_count) == IN_POLICY(port_first) + sizeof(uint32_t) &&
+		       offsetof(struct config_ports, count) == sizeof(uint32_t),
+	       "the same in all of them");
 
 static const struct config_key keys[] = {
 	{"host", "state_dir", CONFIG_PATH, false, IN_POLICY(state_dir), 0, 0},
@@ -51,9 +57,11 @@ static const struct config_key keys[] = {
 	 16, 65536},
 	{"limits", "reboots", CONFIG_NUMBER, false, IN_POLICY(reboots), 0, 1000},
 	{"limits", "reboot_period_s", CONFIG_NUMBER, false, IN_POLICY(reboot_period_s), 1, 86400},
-	{"network", "pool", CONFIG_CIDR, false, offsetof(struct config, network.pool), 0, 0},
-	{"network", "uplink", CONFIG_IFNAME, false, offsetof(struct config, network.uplink), 0, 0},
-	{"network", "egress", CONFIG_EGRESS, false, offsetof(struct config, network.egress), 0, 0},
+	{"network", "pool", CONFIG_POOL, false, 0, 0, 0},
+	{"network", "uplink", CONFIG_IFNAME, false, IN_POLICY(uplink), 0, 0},
+	{"network", "resolver", CONFIG_ADDRESS, false, IN_POLICY(resolver), 0, 0},
+	{"network", "host_ports", CONFIG_PORTS, false, IN_POLICY(port_first), 0, 0},
+	{"network", "egress", CONFIG_EGRESS, false, offsetof(struct config, egress), 0, 0},
 	{"tenant", "users", CONFIG_USERS, false, TENANT(users), 0, 0},
 	{"tenant", "groups", CONFIG_GROUPS, false, TENANT(groups), 0, 0},
 	{"tenant", "max_sandboxes", CONFIG_NUMBER, false, TENANT(max_sandboxes), 1, 65535},
@@ -63,9 +71,11 @@ static const struct config_key keys[] = {
 	{"tenant", "max_templates", CONFIG_NUMBER, false, TENANT(max_templates), 1, 1000000},
 	{"tenant", "max_ttl_s", CONFIG_NUMBER, false, TENANT(max_ttl_s), 1, 1u << 30},
 	{"tenant", "block_device", CONFIG_DEVICE, true, TENANT(name), 0, 0},
+	{"tenant", "host_ports", CONFIG_PORTS, false, TENANT(ports), 0, 0},
 	{"admin", "users", CONFIG_USERS, false, offsetof(struct config, admin_users), 0, 0},
 	{"admin", "groups", CONFIG_GROUPS, false, offsetof(struct config, admin_groups), 0, 0},
 	{"admin", "block_device", CONFIG_DEVICE, true, 0, 0, 0},
+	{"admin", "host_ports", CONFIG_PORTS, false, offsetof(struct config, admin_ports), 0, 0},
 };
 
 struct parser {
@@ -309,6 +319,7 @@ static void check_whole(struct parser *p)
 {
 	struct config *c = p->c;
 	struct policy *policy = &c->policy;
+	char reason[256];
 	if (strcmp(policy->state_dir, policy->run_dir) == 0)
 		fault(p, "[host] state_dir and run_dir are the same directory: must be two");
 	if (!was_set(p, "limits", "max_sandboxes") && policy->max_sandboxes > policy->uid_count - 1)
@@ -316,6 +327,8 @@ static void check_whole(struct parser *p)
 	if (policy->max_sandboxes > policy->uid_count - 1)
 		fault(p, "[limits] max_sandboxes = %u: must be below [vmm] uid_count, which is %u",
 		      policy->max_sandboxes, policy->uid_count);
+	if (!config_network_finish(c, reason, sizeof(reason)))
+		fault(p, "%s", reason);
 	if (in_range(policy, policy->user_uid))
 		fault(p, "[host] user: uid %u lies in the range of [vmm] uid_base and uid_count",
 		      policy->user_uid);

@@ -7,6 +7,7 @@
 #define SUPERVISOR_CONFIG_H
 
 #include "err.h"
+#include "msg.h"
 #include "name.h"
 #include "policy.h"
 
@@ -20,6 +21,11 @@ struct config_ids {
 	size_t count;
 };
 
+/* Ports first to first + count - 1; count 0: none. */
+struct config_ports {
+	uint32_t first, count;
+};
+
 struct config_tenant {
 	char name[NAME_SIZE];
 	struct config_ids users, groups;
@@ -30,13 +36,7 @@ struct config_tenant {
 	uint32_t max_disk_mib;
 	uint32_t max_templates;
 	uint32_t max_ttl_s;
-};
-
-/* Read and checked; the network comes with a later release. */
-struct config_network {
-	char pool[64];
-	char uplink[16];
-	char egress[POLICY_ENV_SIZE];
+	struct config_ports ports; /* of the host, that its sandboxes may have */
 };
 
 struct config {
@@ -44,11 +44,12 @@ struct config {
 	char user[64];
 	char control_group[64];
 	uint32_t event_backlog;
-	uint32_t max_disk_mib; /* of the whole host; 0: any */
-	struct config_network network;
+	uint32_t max_disk_mib;	   /* of the whole host; 0: any */
+	struct msg_network egress; /* for a sandbox that names none: egress and allow of it */
 	struct config_tenant *tenants;
 	size_t tenant_count;
 	struct config_ids admin_users, admin_groups;
+	struct config_ports admin_ports;
 };
 
 #define CONFIG_ADMIN_TENANT "admin" /* what an admin makes for itself belongs to it */

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "config_value.h"
 
+#include "cidr.h"
 #include "util.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <grp.h>
 #include <pwd.h>
@@ -48,14 +48,22 @@ void config_value_rule(const struct config_key *key, char *buf, size_t size)
 			 "times",
 			 POLICY_DEVICES_MAX);
 		break;
-	case CONFIG_CIDR:
+	case CONFIG_ADDRESS:
+		snprintf(buf, size, "an IPv4 address like 192.0.2.53");
+		break;
+	case CONFIG_PORTS:
+		snprintf(buf, size, "FROM-TO, two ports of 1 to 65535, like 8000-8099");
+		break;
+	case CONFIG_POOL:
 		snprintf(buf, size, "an IPv4 network like 10.64.0.0/16, /8 to /30");
 		break;
 	case CONFIG_IFNAME:
 		snprintf(buf, size, "a network interface's name, 1 to 15 bytes");
 		break;
 	case CONFIG_EGRESS:
-		snprintf(buf, size, "none, internet, or IPv4 networks with commas or blanks");
+		snprintf(buf, size,
+			 "none, internet, or at most %d IPv4 networks with commas or blanks",
+			 MSG_ALLOW_MAX);
 		break;
 	}
 }
@@ -109,20 +117,44 @@ static bool path_is_plain(const char *path)
 	return true;
 }
 
-static bool cidr_is_valid(const char *text)
+/* False with the network that was meant in reason, when there is one. */
+static bool read_cidr(const char *text, unsigned min, unsigned max, struct msg_cidr *out,
+		      char *reason, size_t size)
 {
-	char address[64];
-	const char *slash = strchr(text, '/');
-	struct in_addr in;
-	uint64_t bits;
-	if (!slash || (size_t)(slash - text) >= sizeof(address) ||
-	    !str_to_u64(slash + 1, 8, 30, &bits))
+	char meant[CIDR_TEXT_MAX];
+	enum cidr_result result = cidr_read(text, min, max, out);
+	if (result == CIDR_HOST_BITS) {
+		cidr_format(out, meant);
+		snprintf(reason, size, "\"%s\" lies in the network %s", text, meant);
+	}
+	return result == CIDR_GOOD;
+}
+
+static bool set_pool(struct policy *p, const char *value, char *reason, size_t size)
+{
+	struct msg_cidr pool;
+	if (!read_cidr(value, 8, 30, &pool, reason, size))
 		return false;
-	memcpy(address, text, (size_t)(slash - text));
-	address[slash - text] = '\0';
-	if (inet_pton(AF_INET, address, &in) != 1)
+	p->pool = pool.address;
+	p->pool_bits = pool.prefix;
+	return true;
+}
+
+static bool set_ports(uint32_t ports[2], const char *value)
+{
+	char first[8];
+	uint64_t from, to;
+	size_t n = strcspn(value, "-");
+	if (n >= sizeof(first) || !value[n])
 		return false;
-	return (ntohl(in.s_addr) & ((1u << (32 - bits)) - 1)) == 0;
+	memcpy(first, value, n);
+	first[n] = '\0';
+	if (!str_to_u64(first, 1, UINT16_MAX, &from) ||
+	    !str_to_u64(value + n + 1, from, UINT16_MAX, &to))
+		return false;
+	ports[0] = (uint32_t)from;
+	ports[1] = (uint32_t)(to - from + 1);
+	return true;
 }
 
 /* Calls one() for each word of a list; false when there is none, or one() refuses one. */
@@ -139,7 +171,8 @@ static bool each_word(const char *list, bool (*one)(void *arg, const char *word)
 		word[n] = '\0';
 		p += n;
 		if (!one(arg, word)) {
-			snprintf(reason, size, "\"%s\" is not one", word);
+			if (!reason[0])
+				snprintf(reason, size, "\"%s\" is not one", word);
 			return false;
 		}
 	}
@@ -170,10 +203,30 @@ static bool add_group(void *arg, const char *word)
 	return config_value_gid(word, &gid) && add_id(arg, gid);
 }
 
-static bool check_cidr(void *arg, const char *word)
+struct ranges {
+	struct msg_network *to;
+	char *reason;
+	size_t size;
+};
+
+static bool add_range(void *arg, const char *word)
 {
-	(void)arg;
-	return cidr_is_valid(word);
+	struct ranges *r = arg;
+	if (r->to->allow_count == MSG_ALLOW_MAX) {
+		snprintf(r->reason, r->size, "\"%s\" is one too many", word);
+		return false;
+	}
+	return read_cidr(word, 0, 32, &r->to->allow[r->to->allow_count++], r->reason, r->size);
+}
+
+static bool set_egress(struct msg_network *n, const char *value, char *reason, size_t size)
+{
+	struct ranges r = {.to = n, .reason = reason, .size = size};
+	n->egress = strcmp(value, "internet") == 0 ? MSG_EGRESS_INTERNET : MSG_EGRESS_NONE;
+	if (n->egress == MSG_EGRESS_INTERNET || strcmp(value, "none") == 0)
+		return true;
+	n->egress = MSG_EGRESS_LIST;
+	return each_word(value, add_range, &r, reason, size);
 }
 
 /* A list given in the file takes the place of the default. */
@@ -295,15 +348,16 @@ bool config_value_set(struct config *c, void *base, const struct config_key *key
 	case CONFIG_DEVICE:
 		return add_device(&c->policy, base == c ? CONFIG_ADMIN_TENANT : field, value,
 				  reason, size);
-	case CONFIG_CIDR:
-		return cidr_is_valid(value) && str_copy(field, 64, value);
+	case CONFIG_POOL:
+		return set_pool(&c->policy, value, reason, size);
+	case CONFIG_ADDRESS:
+		return cidr_read_address(value, field);
+	case CONFIG_PORTS:
+		return set_ports(field, value);
 	case CONFIG_IFNAME:
 		return ifname_is_valid(value) && str_copy(field, 16, value);
 	case CONFIG_EGRESS:
-		if (strcmp(value, "none") != 0 && strcmp(value, "internet") != 0 &&
-		    !each_word(value, check_cidr, NULL, reason, size))
-			return false;
-		return str_copy(field, POLICY_ENV_SIZE, value);
+		return set_egress(field, value, reason, size);
 	}
 	return false;
 }

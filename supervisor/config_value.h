@@ -16,10 +16,12 @@ enum config_kind {
 	CONFIG_GROUPS,	/* struct config_ids */
 	CONFIG_BIND,	/* appended to policy.bind_ro */
 	CONFIG_ENV,	/* appended to policy.env */
-	CONFIG_CIDR,	/* char[64], IPv4 */
+	CONFIG_POOL,	/* policy.pool and pool_bits */
+	CONFIG_ADDRESS, /* uint32_t, IPv4 in host order */
+	CONFIG_PORTS,	/* uint32_t[2]: the first, and how many */
 	CONFIG_IFNAME,	/* char[16] */
 	CONFIG_DEVICE,	/* appended to policy.devices, for the section's tenant */
-	CONFIG_EGRESS,	/* char[POLICY_ENV_SIZE]: none, internet, or CIDRs */
+	CONFIG_EGRESS,	/* struct msg_network: egress and allow of it */
 };
 
 struct config_key {

@@ -75,6 +75,7 @@ static const struct route {
 	{EVHTTP_REQ_GET, "/v1/sandboxes/*/console", ",tail,follow,since,tenant,",
 	 control_sandbox_console},
 	{EVHTTP_REQ_POST, "/v1/sandboxes/*/console", ",tenant,", control_sandbox_input},
+	{EVHTTP_REQ_GET, "/v1/sandboxes/*/connect", ",port,timeout_ms,tenant,", control_connect},
 };
 
 /* Matches path; the part at '*' goes to id (empty when it is longer than any id). */
@@ -392,6 +393,7 @@ void control_close(struct control *c)
 	}
 	if (c->http)
 		evhttp_free(c->http);
+	control_connect_close(c->d);
 	if (c->admit)
 		event_free(c->admit);
 	if (c->resume)

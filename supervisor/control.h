@@ -35,14 +35,15 @@ struct control_request {
 
 typedef void control_fn(struct control_request *r);
 
-/* Handlers of control_sandbox.c, control_devices.c, control_template.c and control_stream.c. */
+/* Handlers of control_sandbox.c, control_devices.c, control_template.c, control_stream.c and
+ * control_connect.c. */
 control_fn control_sandbox_info, control_sandbox_create, control_sandbox_list, control_sandbox_get,
 	control_sandbox_pause, control_sandbox_resume, control_sandbox_power_button,
 	control_sandbox_destroy, control_sandbox_console, control_sandbox_input,
 	control_devices_balloon, control_devices_resize, control_devices_counters,
 	control_template_snapshot, control_template_hibernate, control_template_wake,
 	control_template_list, control_template_get, control_template_remove,
-	control_template_rescan, control_stream_events;
+	control_template_rescan, control_stream_events, control_connect;
 
 /* The sandbox that the route names, or NULL after answering 404. */
 struct sandbox *control_request_sandbox(struct control_request *r);
@@ -72,6 +73,9 @@ void control_request_answer(struct reply *reply, int status, const struct sandbo
 
 /* A sandbox_done_fn for a held 200; its argument is the struct reply. */
 sandbox_done_fn control_request_done;
+
+/* Forgets connects whose answer has not come; those that were joined went with evhttp. */
+void control_connect_close(struct daemon *d);
 
 /* Follows a console from byte since on; answers the request. */
 void control_stream_console(struct control_request *r, struct sandbox *sb, uint64_t since);

@@ -179,7 +179,8 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	template_open(&d->templates);
 	template_open(&d->sleeping);
 	template_open(&d->left);
-	if (events_open(&d->events, d->config.event_backlog, e) < 0) {
+	if (events_open(&d->events, d->config.event_backlog, e) < 0 ||
+	    pool_open(&d->pool, &d->config.policy, e) < 0) {
 		fd_close(&link_fd);
 		return -1;
 	}
@@ -196,6 +197,7 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	template_close(&d->templates);
 	template_close(&d->sleeping);
 	template_close(&d->left);
+	pool_close(&d->pool);
 	events_close(&d->events);
 	event_free(term);
 	event_free(intr);

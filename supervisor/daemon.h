@@ -7,13 +7,18 @@
 #include "events.h"
 #include "host.h"
 #include "msg.h"
+#include "pool.h"
 #include "registry.h"
 #include "template.h"
 
 #include <event2/event.h>
+#include <sys/queue.h>
 
 struct control;
+struct control_connect;
 struct spawner;
+
+LIST_HEAD(daemon_connects, control_connect);
 
 struct daemon {
 	struct event_base *base;
@@ -21,14 +26,16 @@ struct daemon {
 	struct host host;
 	struct events events;
 	struct registry registry;
+	struct pool pool; /* addresses of sandboxes, and ports of the host */
 	struct template_table templates;
 	struct template_table sleeping; /* sets of hibernated sandboxes, until they have records */
 	struct template_table left;	/* what is left of others: MSG_TEMPLATE_LEFT; until then */
 	struct spawner *spawner;
 	struct control *control;
-	struct msg_host vmm;	 /* what the spawner found out */
-	int64_t started_real_us; /* CLOCK_REALTIME */
-	int64_t started_us;	 /* CLOCK_MONOTONIC */
+	struct daemon_connects connects; /* connections of clients to guests */
+	struct msg_host vmm;		 /* what the spawner found out */
+	int64_t started_real_us;	 /* CLOCK_REALTIME */
+	int64_t started_us;		 /* CLOCK_MONOTONIC */
 	bool stopping;
 	int exit_code;
 };

@@ -26,6 +26,7 @@ static const struct {
 	{409, ERR_STATE, "conflict", "Not possible in the present state"},
 	{413, ERR_NONE, "too-large", "Body too large"},
 	{422, ERR_INVALID, "invalid", "A field is wrong"},
+	{426, ERR_NONE, "upgrade-required", "Upgrade required"},
 	{429, ERR_QUOTA, "quota", "A limit is reached"},
 	{500, ERR_INTERNAL, "internal", "Internal error"},
 	{502, ERR_VMM, "vmm", "The VMM refused"},

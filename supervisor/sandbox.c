@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sandbox.h"
 
+#include "cidr.h"
 #include "daemon.h"
 #include "log.h"
 #include "quota.h"
@@ -51,6 +52,8 @@ struct sandbox *sandbox_new(struct daemon *d, const char *tenant, const char *id
 void sandbox_free(struct sandbox *sb)
 {
 	registry_remove(&sb->d->registry, sb);
+	if (sb->addressed)
+		pool_release(&sb->d->pool, &sb->spec->network);
 	sandbox_release_template(sb);
 	transcript_end(sb);
 	link_free(sb->link);
@@ -64,6 +67,17 @@ void sandbox_free(struct sandbox *sb)
 	free(sb->fail);
 	free(sb->leftover);
 	free(sb);
+}
+
+void sandbox_keep_address(struct sandbox *sb)
+{
+	if (!sb->spec->networked)
+		return;
+	sb->addressed = pool_adopt(&sb->d->pool, &sb->spec->network);
+	if (!sb->addressed)
+		log_warning("%s: slot %u of the pool, or a port of the host, is another's or not "
+			    "in [network] any more",
+			    sb->key, sb->spec->network.slot);
 }
 
 bool sandbox_step(struct sandbox *sb, enum state_event event, const char *reason, cJSON *more)
@@ -166,6 +180,22 @@ static void fail_create(struct sandbox *sb, const struct err *why)
 		teardown_await(sb, daemon_deadline(sb->d, POLICY_DEADLINE_DESTROY));
 }
 
+static void tell_started(struct sandbox *sb)
+{
+	char address[CIDR_TEXT_MAX];
+	cJSON *more = cJSON_CreateObject();
+	bool waited = sb->state == STATE_CREATING && sb->spec->wait.kind != MSG_WAIT_NONE;
+	if (sb->spec->networked) {
+		cidr_format_address(sb->d->config.policy.pool + sb->spec->network.slot, address);
+		cJSON_AddStringToObject(more, "address", address);
+	}
+	if (waited)
+		cJSON_AddNumberToObject(more, "ready_us", sb->timings.shim.ready_us);
+	sandbox_step(sb, sb->state == STATE_WAKING ? STATE_WOKEN : STATE_CREATED,
+		     waited ? "the guest is ready" : "the guest runs", more);
+	sandbox_op_done(sb, NULL);
+}
+
 static void on_created(void *arg, struct msg *m, const struct err *why)
 {
 	struct sandbox *sb = arg;
@@ -178,7 +208,7 @@ static void on_created(void *arg, struct msg *m, const struct err *why)
 		link_fail(sb->link, &e);
 		return;
 	}
-	if (why && why->kind == ERR_DEADLINE && sb->link) {
+	if (why && why->kind == ERR_DEADLINE && sb->link && clock_us() >= sb->answer_us) {
 		/* A shim that does not even answer ERROR in time does not clear up either. */
 		fail_create(sb, why);
 		teardown_await(sb, 0);
@@ -194,11 +224,8 @@ static void on_created(void *arg, struct msg *m, const struct err *why)
 	sb->timings.total_us = (uint32_t)(clock_us() - sb->asked_us);
 	sandbox_release_template(sb);
 	/* A destroy that came meanwhile goes its own way. */
-	if (!sandbox_is_starting(sb))
-		return;
-	sandbox_step(sb, sb->state == STATE_WAKING ? STATE_WOKEN : STATE_CREATED, "the guest runs",
-		     NULL);
-	sandbox_op_done(sb, NULL);
+	if (sandbox_is_starting(sb))
+		tell_started(sb);
 }
 
 /*
@@ -212,6 +239,8 @@ static uint32_t start_deadline(const struct sandbox *sb)
 		ms += daemon_deadline(sb->d, POLICY_DEADLINE_SNAPSHOT);
 	if (spec_disk_own_mib(sb->spec))
 		ms += daemon_deadline(sb->d, POLICY_DEADLINE_DISKS);
+	if (sb->state == STATE_CREATING)
+		ms += sb->spec->wait.timeout_ms;
 	return ms;
 }
 
@@ -223,8 +252,10 @@ static int begin_create(struct sandbox *sb, int *fd, struct err *e)
 		return -1;
 	sb->shim = SANDBOX_SHIM_UP;
 	spec_to_msg(sb->spec, sb->tenant, &create);
-	return link_request_create(sb->link, &create, MSG_CREATED, start_deadline(sb), on_created,
-				   sb, e);
+	uint32_t ms = start_deadline(sb);
+	/* What comes before that is the shim's own word: of a guest that is not ready, say. */
+	sb->answer_us = clock_us() + (int64_t)(ms - ANSWER_MARGIN_MS / 2) * 1000;
+	return link_request_create(sb->link, &create, MSG_CREATED, ms, on_created, sb, e);
 }
 
 static void on_started(void *arg, struct msg *m, const struct err *why)
@@ -286,6 +317,11 @@ struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec
 		return NULL;
 	sb->created_real_us = clock_real_us();
 	sb->keep_failed = keep_failed;
+	if (spec->networked && pool_take(&d->pool, &spec->network, e) < 0) {
+		sandbox_free(sb);
+		return NULL;
+	}
+	sb->addressed = spec->networked;
 	if (start_shim(sb, e) < 0) {
 		sandbox_free(sb);
 		return NULL;
@@ -328,6 +364,11 @@ static int admit_wake(const struct sandbox *sb, enum msg_restore how, struct err
 			       state_name(sb->state));
 	if (d->stopping)
 		return err_set(e, ERR_UNAVAILABLE, 0, "cloisterd is stopping; try again later");
+	if (sb->spec->networked && !sb->addressed)
+		return err_set(e, ERR_STATE, 0,
+			       "wake: its address, or a port of the host that it had, is not to be "
+			       "had any more: another sandbox has it, or [network] of the "
+			       "configuration has changed");
 	if (spec_check_restore(how, sb->set_content, d->vmm.vmm_major, e) < 0)
 		return -1;
 	return quota_check_wake(d, tenant_by_name(&d->config, sb->tenant), sb->spec, e);

@@ -77,7 +77,8 @@ struct sandbox {
 	struct spec *spec;
 	struct link *link;
 	int64_t created_real_us;
-	int64_t asked_us; /* monotonic, when the create request came */
+	int64_t asked_us;  /* monotonic, when the create request came */
+	int64_t answer_us; /* monotonic, when the shim is late with its answer */
 	uint32_t vmm_pid;
 	char vmm_version[MSG_BUILD_MAX];
 	struct sandbox_timings timings;
@@ -113,6 +114,7 @@ struct sandbox {
 	struct event *timer;
 	char *leftover; /* what clear-up left, NULL: nothing */
 	bool adopted;
+	bool addressed;	  /* its slot and its ports of the host are held in the pool */
 	bool keep_failed; /* wait=none: a failed create stays as a record */
 	bool acked;	  /* EXIT_ACK is sent */
 	bool ending;	  /* an END request is under way */
@@ -133,6 +135,12 @@ struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec
  */
 int sandbox_wake(struct sandbox *sb, enum msg_restore how, sandbox_done_fn *fn, void *arg,
 		 struct err *e);
+
+/*
+ * Holds the slot and the ports of the host of one that an earlier supervisor left; where they are
+ * another's or not to be had any more, it is not addressed and cannot be woken.
+ */
+void sandbox_keep_address(struct sandbox *sb);
 
 /* True between the request to start a guest and its answer: CREATING and WAKING. */
 bool sandbox_is_starting(const struct sandbox *sb);

@@ -3,6 +3,8 @@
 
 #include "json.h"
 #include "spec_disk.h"
+#include "spec_network.h"
+#include "spec_wait.h"
 #include "template.h"
 #include "util.h"
 #include "vmm_version.h"
@@ -143,6 +145,14 @@ static int take_template(struct spec *s, const cJSON *v, struct err *e)
 	return cJSON_IsNull(v) ? 0 : set_name(&s->template, v, e);
 }
 
+static int take_vsock(struct spec *s, const cJSON *v, struct err *e)
+{
+	if (!cJSON_IsBool(v) && !cJSON_IsNull(v))
+		return refuse(v, "true or false", e);
+	s->vsock = cJSON_IsTrue(v);
+	return 0;
+}
+
 static int take_memory_restore(struct spec *s, const cJSON *v, struct err *e)
 {
 	return spec_read_restore(v, true, &s->restore, e);
@@ -166,11 +176,11 @@ static const struct {
 	{"balloon", true, take_balloon},
 	{"labels", false, take_labels},
 	{"disks", true, spec_disk_read},
-	{"network", false, take_later},
-	{"vsock", false, take_later},
+	{"network", false, spec_network_read},
+	{"vsock", true, take_vsock},
 	{"ttl_s", false, take_later},
 	{"restart", false, take_later},
-	{"wait_for", false, take_later},
+	{"wait_for", false, spec_wait_read},
 };
 
 static int take_field(struct spec *s, const cJSON *v, bool templated, struct err *e)
@@ -283,6 +293,9 @@ struct spec *spec_from_msg(const struct msg_create *m, struct err *e)
 				   .plugged_mib = m->plugged_mib,
 				   .hotplug = m->flags & MSG_CREATE_HOTPLUG,
 				   .balloon = m->flags & MSG_CREATE_BALLOON,
+				   .vsock = m->flags & MSG_CREATE_VSOCK,
+				   .networked = m->network.slot > 0,
+				   .network = m->network,
 				   .source = (enum msg_source)m->source,
 				   .restore = (enum msg_restore)m->restore};
 		spec_disk_copy(s, m->disks, m->disk_count);
@@ -303,7 +316,8 @@ void spec_to_msg(const struct spec *s, const char *tenant, struct msg_create *ou
 		.max_memory_mib = s->max_memory_mib,
 		.balloon_mib = s->balloon_mib,
 		.flags = (s->balloon ? MSG_CREATE_BALLOON : 0u) |
-			 (s->initramfs ? MSG_CREATE_INITRAMFS : 0u),
+			 (s->initramfs ? MSG_CREATE_INITRAMFS : 0u) |
+			 (s->vsock ? MSG_CREATE_VSOCK : 0u),
 		.source = s->source,
 		.restore = s->source == MSG_SOURCE_BOOT ? MSG_RESTORE_NONE : s->restore,
 		.disk_count = s->disk_count,
@@ -312,6 +326,10 @@ void spec_to_msg(const struct spec *s, const char *tenant, struct msg_create *ou
 		out->disks[i] = s->disks[i];
 		out->disks[i].made = MSG_DISK_ASKED;
 	}
+	if (s->networked)
+		out->network = s->network;
+	if (s->source != MSG_SOURCE_WAKE)
+		out->wait = s->wait;
 	str_copy(out->kernel, sizeof(out->kernel), s->kernel);
 	str_copy(out->cmdline, sizeof(out->cmdline), s->cmdline);
 	if (s->initramfs)
@@ -382,8 +400,11 @@ int spec_use_template(struct spec *s, const struct template *t, uint32_t vmm_maj
 	s->max_memory_mib = baked->max_memory_mib;
 	s->balloon = baked->balloon;
 	s->balloon_mib = baked->balloon_mib;
+	s->vsock = baked->vsock;
 	spec_disk_copy(s, baked->disks, baked->disk_count);
 	spec_disk_unmake(s);
+	if (spec_network_use_template(s, baked, e) < 0)
+		return -1;
 	if (set_string(&s->kernel, baked->kernel, e) < 0 ||
 	    set_string(&s->cmdline, baked->cmdline, e) < 0)
 		return -1;

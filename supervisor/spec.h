@@ -13,6 +13,9 @@
 #define SPEC_LABELS_MAX	     32
 #define SPEC_LABEL_VALUE_MAX 128
 
+/* What a request says of a field for which leaving it out is not the same as null. */
+enum spec_ask { SPEC_ABSENT, SPEC_NULL, SPEC_GIVEN };
+
 struct spec {
 	char *id; /* NULL: one is to be made up */
 	char *kernel;
@@ -28,6 +31,14 @@ struct spec {
 	cJSON *labels;	      /* object of strings; NULL: none */
 	uint32_t disk_count;
 	struct msg_disk disks[MSG_DISKS_MAX]; /* see spec_disk.h; as they were made last */
+
+	/* See spec_network.h and spec_wait.h. */
+	bool networked;		    /* the guest has a network device */
+	struct msg_network network; /* slot 0: its address is still to be given out (pool.h) */
+	enum spec_ask network_asked;
+	bool egress_asked;
+	bool vsock;
+	struct msg_wait wait; /* of its create only */
 
 	char *template;		  /* its name, of the sandbox's tenant; NULL: none */
 	enum msg_source source;	  /* what its VMM starts from, next or now */

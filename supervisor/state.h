@@ -35,6 +35,7 @@ enum state_event {
 	STATE_ASK_BALLOON,
 	STATE_ASK_RESIZE,
 	STATE_ASK_COUNTERS,
+	STATE_ASK_CONNECT,
 	STATE_ASK_SNAPSHOT,
 	STATE_ASK_HIBERNATE,
 	STATE_ASK_WAKE,
@@ -73,6 +74,7 @@ enum state_action {
 	STATE_DO_POWER_BUTTON, /* ask the shim */
 	STATE_DO_INPUT,	       /* ask the shim */
 	STATE_DO_DEVICES,      /* ask the shim */
+	STATE_DO_CONNECT,      /* ask the shim */
 	STATE_DO_SNAPSHOT,     /* ask the shim */
 	STATE_DO_END,	       /* end VMM and shim, clear up */
 	STATE_DO_FORGET,       /* drop the record */

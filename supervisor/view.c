@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "view.h"
 
+#include "daemon.h"
 #include "util.h"
 
 #include <inttypes.h>
@@ -66,8 +67,10 @@ static void add_timings(cJSON *o, const struct sandbox *sb)
 	if (sb->vmm_pid) {
 		cJSON_AddNumberToObject(times, "setup_us", t->shim.setup_us);
 		cJSON_AddNumberToObject(times, "disks_us", t->shim.disks_us);
+		cJSON_AddNumberToObject(times, "slot_us", t->shim.slot_us);
 		cJSON_AddNumberToObject(times, "launch_us", t->shim.launch_us);
 		cJSON_AddNumberToObject(times, "boot_us", t->shim.boot_us);
+		cJSON_AddNumberToObject(times, "ready_us", t->shim.ready_us);
 	}
 	if (t->total_us)
 		cJSON_AddNumberToObject(times, "total_us", t->total_us);
@@ -195,6 +198,8 @@ cJSON *view_template(const struct template *t)
 	add_text(o, "initramfs", t->spec->initramfs);
 	cJSON_AddStringToObject(o, "cmdline", t->spec->cmdline);
 	add_disks(o, t->spec);
+	cJSON_AddItemToObject(o, "network", view_network(t->spec, NULL));
+	cJSON_AddBoolToObject(o, "vsock", t->spec->vsock);
 	cJSON *content = cJSON_AddArrayToObject(o, "content");
 	if (t->content & MSG_SET_RAM)
 		cJSON_AddItemToArray(content, cJSON_CreateString("ram"));
@@ -222,6 +227,8 @@ cJSON *view_sandbox(const struct sandbox *sb)
 	add_maxima(o, s);
 	add_balloon(o, s);
 	add_disks(o, s);
+	cJSON_AddItemToObject(o, "network", view_network(s, &sb->d->config.policy));
+	cJSON_AddBoolToObject(o, "vsock", s->vsock);
 	add_text(o, "template", s->template);
 	add_text(o, "memory_restore", spec_restore_name(s->restore));
 	add_time(o, "created_at", sb->created_real_us);

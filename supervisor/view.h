@@ -15,6 +15,9 @@ cJSON *view_template(const struct template *t);
 /* {"devices":{"_disk0":{"read_bytes":0,...}},"memory_actual_mib":...} */
 cJSON *view_counters(const struct msg_counters_data *data);
 
+/* The "network" object: of a guest that has none, null. policy: NULL for a template's. */
+cJSON *view_network(const struct spec *s, const struct policy *policy);
+
 /* The "exit" object. */
 cJSON *view_exit(const struct msg_exit *x);
 

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "config.h"
+#include "config_network.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -78,12 +79,14 @@ static void test_everything(void **unused)
 	       "[vmm]\nbinary = /bin/true\nbind_ro = /etc/a\nbind_ro = /etc/b\nenv = A=1\n"
 	       "env = B_2=x; y = z\nuid_base = 5000\nuid_count = 10\n"
 	       "[limits]\ncreate_ms = 100\ndisks_ms = 86400000\nmax_disk_mib = 7\nreboots = 0\n"
-	       "[network]\npool = 10.64.0.0/16\nuplink = eth0\negress = 10.0.0.0/8, 1.2.3.0/24\n"
+	       "[network]\npool = 10.64.0.0/16\nuplink = eth0\negress = 10.0.0.0/8, 1.2.3.4/32\n"
+	       "resolver = 192.0.2.53\nhost_ports = 8000-8099\n"
 	       "[tenant acme]\nusers = 4001, 4002 4001\ngroups = 77\nmax_sandboxes = 5\n"
 	       "max_disk_mib = 9\nblock_device = fast /dev/vg/a\n"
-	       "block_device = slow \t /dev/vg/b\n"
+	       "block_device = slow \t /dev/vg/b\nhost_ports = 8000-8000\n"
 	       "[tenant beta]\nusers = 4003\nblock_device = fast /dev/vg/a\n"
-	       "[admin]\nusers = 4000\ngroups = 0\nblock_device = fast /dev/vg/c\n");
+	       "[admin]\nusers = 4000\ngroups = 0\nblock_device = fast /dev/vg/c\n"
+	       "host_ports = 8050-8099\n");
 	assert_string_equal(c.policy.state_dir, "/a/b");
 	assert_int_equal(c.policy.control_gid, 4998);
 	assert_int_equal(c.policy.require_limits, 0);
@@ -99,6 +102,22 @@ static void test_everything(void **unused)
 	assert_int_equal(c.max_disk_mib, 7);
 	assert_int_equal(c.tenants[0].max_disk_mib, 9);
 	assert_int_equal(c.policy.device_count, 4);
+	assert_int_equal(c.policy.pool, 0x0a400000);
+	assert_int_equal(c.policy.pool_bits, 16);
+	assert_string_equal(c.policy.uplink, "eth0");
+	assert_int_equal(c.policy.resolver, 0xc0000235);
+	assert_int_equal(c.policy.port_first, 8000);
+	assert_int_equal(c.policy.port_count, 100);
+	assert_int_equal(c.egress.egress, MSG_EGRESS_LIST);
+	assert_int_equal(c.egress.allow_count, 2);
+	assert_int_equal(c.egress.allow[0].address, 0x0a000000);
+	assert_int_equal(c.egress.allow[0].prefix, 8);
+	assert_int_equal(c.egress.allow[1].prefix, 32);
+	assert_int_equal(c.tenants[0].ports.first, 8000);
+	assert_int_equal(c.tenants[0].ports.count, 1);
+	assert_int_equal(c.tenants[1].ports.count, 0);
+	assert_int_equal(c.admin_ports.first, 8050);
+	assert_int_equal(c.admin_ports.count, 50);
 	assert_string_equal(c.policy.devices[1].key, "acme:slow");
 	assert_string_equal(c.policy.devices[1].path, "/dev/vg/b");
 	assert_string_equal(c.policy.devices[2].key, "beta:fast");
@@ -138,11 +157,78 @@ static void test_faults(void **unused)
 	refuse(USER "[tenant a]\nusers = 5\n[tenant b]\nusers = 5\n", "uid 5 is in [tenant a] too");
 	refuse(USER "[tenant a]\nusers = 700001\n", "uid 700001 lies in the range");
 	refuse(USER "[tenant a]\nmax_vcpus = 2\n", "neither users nor groups");
-	refuse(USER "[network]\npool = 10.0.0.1/8\n", "IPv4 network");
-	refuse(USER "[network]\nuplink = much-too-long-a-name\n", "interface");
-	refuse(USER "[network]\negress = all\n", "none, internet");
 	refuse(USER "[vmm]\nenv = 1A=x\n", "NAME=VALUE");
 	refuse(USER "run_dir = /var/lib/cloister\n", "are the same directory");
+}
+
+#define NETWORK USER "[network]\nuplink = eth0\npool = 10.64.0.0/24\n"
+
+static void test_network_faults(void **unused)
+{
+	char text[1024];
+	(void)unused;
+	refuse(USER "[network]\npool = 10.0.0.1/8\n",
+	       ":4: pool = \"10.0.0.1/8\": must be an IPv4 network like 10.64.0.0/16, /8 to /30; "
+	       "\"10.0.0.1/8\" lies in the network 10.0.0.0/8");
+	refuse(USER "[network]\npool = 10.0.0.0/31\n", ":4: pool");
+	refuse(USER "[network]\npool = 10.0.0.0\n", ":4: pool");
+	refuse(USER "[network]\npool = 10.0.0/24\n", ":4: pool");
+	refuse(USER "[network]\nuplink = much-too-long-a-name\n", "interface");
+	refuse(USER "[network]\nresolver = 10.0.0.0/8\n", ":4: resolver");
+	refuse(USER "[network]\nresolver = 10.0.0\n", ":4: resolver");
+	refuse(USER "[network]\negress = all\n", "none, internet, or at most 16 IPv4 networks");
+	refuse(USER "[network]\negress = 10.0.0.0/8 10.1.2.3/16\n",
+	       "; \"10.1.2.3/16\" lies in the network 10.1.0.0/16");
+	refuse(USER "[network]\negress = 10.0.0.0/8 none\n", "\"none\" is not one");
+	int n = snprintf(text, sizeof(text), "%s[network]\negress =", USER);
+	for (int i = 0; i <= MSG_ALLOW_MAX; i++)
+		n += snprintf(text + n, sizeof(text) - (size_t)n, " 10.%d.0.0/16", i);
+	snprintf(text + n, sizeof(text) - (size_t)n, "\n");
+	refuse(text, "\"10.16.0.0/16\" is one too many");
+	for (int i = 0; i < 5; i++) {
+		static const char *const special[] = {"10.177.0.0/24", "127.0.0.0/16",
+						      "169.254.128.0/20", "240.0.0.0/24",
+						      "0.128.0.0/16"};
+		snprintf(text, sizeof(text), "%s[network]\nuplink = e\npool = %s\n", USER,
+			 special[i]);
+		refuse(text, "[network] pool: holds addresses that no sandbox can have");
+	}
+	refuse(NETWORK "host_ports = 8000\n", ":6: host_ports = \"8000\": must be FROM-TO");
+	refuse(NETWORK "host_ports = 0-5\n", ":6: host_ports");
+	refuse(NETWORK "host_ports = 9-8\n", ":6: host_ports");
+	refuse(NETWORK "host_ports = 9-65536\n", ":6: host_ports");
+	refuse(NETWORK "host_ports = 1000-1128\n", "129 ports; at most 128 are possible with this");
+	refuse(USER "[network]\nhost_ports = 1-2\n", "[network] host_ports: needs a pool");
+	refuse(USER "[admin]\nhost_ports = 1-2\n",
+	       "[admin] host_ports: needs [network] host_ports");
+	refuse(NETWORK "host_ports = 1000-1009\n[tenant a]\nusers = 5\nhost_ports = 1009-1010\n",
+	       "[tenant a] host_ports: must lie within those of [network], 1000-1009");
+	refuse(NETWORK "host_ports = 1000-1009\n[tenant a]\nusers = 5\nhost_ports = 999-1000\n",
+	       "[tenant a] host_ports: must lie within");
+}
+
+static void find_uplink(const char *routes, const char *uplink)
+{
+	char found[16];
+	FILE *file = fmemopen((void *)(uintptr_t)routes, strlen(routes), "r");
+	assert_non_null(file);
+	config_network_find_uplink(file, found);
+	fclose(file);
+	assert_string_equal(found, uplink);
+}
+
+static void test_uplink(void **unused)
+{
+	(void)unused;
+#define HEAD "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+	find_uplink(HEAD "eth0\t0002000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n", "");
+	find_uplink(HEAD "wifi\t00000000\t0102000A\t0003\t0\t0\t600\t00000000\t0\t0\t0\n"
+			 "down\t00000000\t0102000A\t0002\t0\t0\t1\t00000000\t0\t0\t0\n"
+			 "none\t00000000\t0102000A\t0201\t0\t0\t1\t00000000\t0\t0\t0\n"
+			 "half\t00000000\t0102000A\t0003\t0\t0\t1\t00000080\t0\t0\t0\n"
+			 "eth7\t00000000\t0102000A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n",
+		    "eth7");
+	find_uplink("", "");
 }
 
 static void test_devices(void **unused)
@@ -230,7 +316,8 @@ int main(void)
 		cmocka_unit_test(test_defaults),   cmocka_unit_test(test_everything),
 		cmocka_unit_test(test_faults),	   cmocka_unit_test(test_all_faults_are_told),
 		cmocka_unit_test(test_long_lines), cmocka_unit_test(test_file_checks),
-		cmocka_unit_test(test_devices),
+		cmocka_unit_test(test_devices),	   cmocka_unit_test(test_network_faults),
+		cmocka_unit_test(test_uplink),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

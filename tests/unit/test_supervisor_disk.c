@@ -237,7 +237,9 @@ static void test_admission_from_template(void **unused)
 
 static void test_view(void **unused)
 {
-	static struct sandbox sb = {.tenant = "alice", .id = "box", .state = STATE_CREATING};
+	static struct daemon d;
+	static struct sandbox sb = {
+		.d = &d, .tenant = "alice", .id = "box", .state = STATE_CREATING};
 	(void)unused;
 	sb.spec = parse_good("[{\"image\":\"a\",\"size_mib\":5,\"rate\":{\"iops\":70}},"
 			     "{\"device\":\"b\",\"readonly\":true}]");

@@ -33,6 +33,7 @@ static void test_life(void **unused)
 	expect(STATE_PAUSED, STATE_ASK_RESIZE, STATE_PAUSED);
 	expect(STATE_RUNNING, STATE_ASK_COUNTERS, STATE_RUNNING);
 	expect(STATE_PAUSED, STATE_ASK_COUNTERS, STATE_PAUSED);
+	expect(STATE_RUNNING, STATE_ASK_CONNECT, STATE_RUNNING);
 	expect(STATE_RUNNING, STATE_GUEST_OFF, STATE_STOPPED);
 	expect(STATE_RUNNING, STATE_VMM_LOST, STATE_CRASHED);
 	expect(STATE_PAUSED, STATE_RESUME_LOST, STATE_FAILED);
@@ -73,11 +74,11 @@ static void test_sets(void **unused)
 
 static void test_sets_refused(void **unused)
 {
-	static const enum state_event asked[] = {STATE_ASK_PAUSE,	 STATE_ASK_RESUME,
-						 STATE_ASK_POWER_BUTTON, STATE_ASK_CONSOLE_INPUT,
-						 STATE_ASK_SNAPSHOT,	 STATE_ASK_HIBERNATE,
-						 STATE_ASK_BALLOON,	 STATE_ASK_RESIZE,
-						 STATE_ASK_COUNTERS,	 STATE_ASK_WAKE};
+	static const enum state_event asked[] = {
+		STATE_ASK_PAUSE,	 STATE_ASK_RESUME,   STATE_ASK_POWER_BUTTON,
+		STATE_ASK_CONSOLE_INPUT, STATE_ASK_SNAPSHOT, STATE_ASK_HIBERNATE,
+		STATE_ASK_BALLOON,	 STATE_ASK_RESIZE,   STATE_ASK_COUNTERS,
+		STATE_ASK_WAKE,		 STATE_ASK_CONNECT};
 	static const enum state busy[] = {STATE_SNAPSHOTTING, STATE_HIBERNATING, STATE_WAKING,
 					  STATE_CREATING,     STATE_DESTROYING,	 STATE_CRASHED};
 	struct state_step step;
@@ -107,6 +108,7 @@ static void test_refused(void **unused)
 	(void)unused;
 	struct state_step step = {.next = STATE_COUNT};
 	assert_false(state_step(STATE_PAUSED, STATE_ASK_PAUSE, &step));
+	assert_false(state_step(STATE_PAUSED, STATE_ASK_CONNECT, &step));
 	assert_false(state_step(STATE_CRASHED, STATE_ASK_RESUME, &step));
 	assert_false(state_step(STATE_DESTROYING, STATE_CREATED, &step));
 	assert_false(state_step(STATE_STOPPED, STATE_VMM_LOST, &step));
