@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "cli_connect.h"
 #include "cli_devices.h"
 #include "cli_image.h"
 #include "cli_output.h"
@@ -246,6 +247,8 @@ const struct cli_command cli_commands[] = {
 	{"destroy", "ID...", 1, INT_MAX, command_destroy, "End a sandbox and forget it."},
 	{"console", "ID", 1, 1, cli_stream_console, "Print what a guest wrote, or send it input."},
 	{"logs", "ID", 1, 1, cli_stream_console, "The same as console."},
+	{"connect", "ID PORT", 2, 2, cli_connect_command,
+	 "Join standard input and output with a vsock port of a guest."},
 	{"events", "", 0, 0, cli_stream_events, "Print what happens, as it happens."},
 	{"info", "", 0, 0, command_info, "Show versions, capacity and what the host enforces."},
 	{"check", "", 0, 0, command_check, "See whether the supervisor answers."},

@@ -53,6 +53,41 @@ static int connect_to(const char *path, int64_t deadline_us, struct err *e)
 	return fd_take(&fd);
 }
 
+/* The descriptor and room for the answer. */
+static int open_to(struct cli_http *h, const char *path, int64_t deadline_us, struct err *e)
+{
+	*h = (struct cli_http){.fd = -1};
+	h->fd = connect_to(path, deadline_us, e);
+	if (h->fd < 0)
+		return -1;
+	h->in = malloc(READ_SIZE);
+	h->in_size = READ_SIZE;
+	if (h->in)
+		return 0;
+	cli_http_close(h);
+	return err_set(e, ERR_NO_SPACE, ENOMEM, "make a request");
+}
+
+int cli_http_start_upgrade(struct cli_http *h, const char *path, const char *target,
+			   const char *protocol, int64_t deadline_us, struct err *e)
+{
+	char *head = NULL;
+	if (open_to(h, path, deadline_us, e) < 0)
+		return -1;
+	int n = asprintf(&head,
+			 "GET %s HTTP/1.1\r\nHost: cloister\r\nConnection: Upgrade\r\n"
+			 "Upgrade: %s\r\n\r\n",
+			 target, protocol);
+	if (n < 0) {
+		cli_http_close(h);
+		return err_set(e, ERR_NO_SPACE, ENOMEM, "make a request");
+	}
+	h->out = head;
+	h->out_len = (size_t)n;
+	h->upgrade = true;
+	return 0;
+}
+
 static int make_request(struct cli_http *h, const char *method, const char *target,
 			const char *type, const char *body, size_t body_len, struct err *e)
 {
@@ -85,16 +120,8 @@ int cli_http_start(struct cli_http *h, const char *path, const char *method, con
 		   const char *type, const char *body, size_t body_len, int64_t deadline_us,
 		   struct err *e)
 {
-	*h = (struct cli_http){.fd = -1};
-	h->fd = connect_to(path, deadline_us, e);
-	if (h->fd < 0)
+	if (open_to(h, path, deadline_us, e) < 0)
 		return -1;
-	h->in = malloc(READ_SIZE);
-	h->in_size = READ_SIZE;
-	if (!h->in) {
-		cli_http_close(h);
-		return err_set(e, ERR_NO_SPACE, ENOMEM, "make a request");
-	}
 	if (make_request(h, method, target, type, body, body_len, e) < 0) {
 		cli_http_close(h);
 		return -1;
@@ -197,10 +224,29 @@ static enum cli_http_step bad_answer(struct err *e)
 	return CLI_HTTP_FAILED;
 }
 
+/* Whether the answer switches protocols; what follows its head is no HTTP then. */
+static bool has_switched(struct cli_http *h)
+{
+	static const char line[] = "HTTP/1.1 101";
+	size_t n = h->in_len - h->in_at;
+	if (!h->upgrade || n < sizeof(line) ||
+	    memcmp(h->in + h->in_at, line, sizeof(line) - 1) != 0)
+		return false;
+	const char *end = memmem(h->in + h->in_at, n, "\r\n\r\n", 4);
+	if (!end)
+		return false;
+	h->in_at = (size_t)(end - h->in) + 4;
+	h->response = (struct http_response){.status = 101};
+	h->switched = h->head_done = true;
+	return true;
+}
+
 /* The head, and with it the whole body of an answer that is not chunked. */
 static enum cli_http_step step_head(struct cli_http *h, struct err *e)
 {
 	for (;;) {
+		if (has_switched(h))
+			return CLI_HTTP_HEAD;
 		switch (http_parse_response(h->in + h->in_at, h->in_len - h->in_at, h->at_eof,
 					    CLI_HTTP_BODY_MAX, &h->response, e)) {
 		case HTTP_MORE:

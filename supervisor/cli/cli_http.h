@@ -29,7 +29,9 @@ struct cli_http {
 	int fd; /* -1: closed */
 	bool at_eof;
 	bool head_done, body_given;
-	char *out; /* what is to send */
+	bool upgrade;  /* the connection is to become something else */
+	bool switched; /* it has: in[in_at..in_len] and the descriptor are that now */
+	char *out;     /* what is to send */
 	size_t out_len, out_sent;
 	char *in; /* what came: in[in_at..in_len] is not yet consumed */
 	size_t in_at, in_len, in_size;
@@ -45,6 +47,13 @@ struct cli_http {
 int cli_http_start(struct cli_http *h, const char *path, const char *method, const char *target,
 		   const char *type, const char *body, size_t body_len, int64_t deadline_us,
 		   struct err *e);
+
+/*
+ * The same for a GET that asks for the connection to become one of that protocol (RFC 9110 section
+ * 7.8). After CLI_HTTP_HEAD h->switched says whether it has; otherwise a normal answer follows.
+ */
+int cli_http_start_upgrade(struct cli_http *h, const char *path, const char *target,
+			   const char *protocol, int64_t deadline_us, struct err *e);
 
 /* Does what can be done now. After CLI_HTTP_END or CLI_HTTP_FAILED: cli_http_close(). */
 enum cli_http_step cli_http_step(struct cli_http *h, const char **data, size_t *len, struct err *e);

@@ -204,7 +204,8 @@ static int write_set(int templates, const struct source *s, struct msg_set *set,
 		    0 ||
 	    sets_write(&staging, SETS_STATE, s->state, s->state_length, set->state_digest, e) < 0 ||
 	    ramcopy_start(&copy, s->memory, to, (uint64_t)set->spec.memory_mib << 20, e) < 0 ||
-	    ramcopy_run(&copy, clock_us() + COPY_US, e) < 0 || sets_commit(&staging, set, no_disks, e) < 0)
+	    ramcopy_run(&copy, clock_us() + COPY_US, e) < 0 ||
+	    sets_commit(&staging, set, no_disks, e) < 0)
 		result = -1;
 	sets_abandon(&staging);
 	return result;

@@ -22,7 +22,7 @@ enum option_type {
 	TYPE_NUMBER64, /* uint64_t, with a has_ flag at extra */
 	TYPE_MEMORY,   /* MiB */
 	TYPE_LABEL,
-	TYPE_DISK,
+	TYPE_LIST, /* of at most max, repeatable; their number is at extra */
 };
 
 struct option_spec {
@@ -70,8 +70,20 @@ static const struct option_spec specs[] = {
 	 "up to how much resize may go (default: --memory)"},
 	{"label", 0, TYPE_LABEL, AT(labels), 0, 0, 0, " create run ls ", "KEY=VALUE",
 	 "a label to set, or for ls to match (repeatable)"},
-	{"disk", 0, TYPE_DISK, AT(disks), 0, 0, 0, MAKERS, "DISK",
+	{"disk", 0, TYPE_LIST, AT(disks), AT(disk_count), 0, CLI_DISKS_MAX, MAKERS, "DISK",
 	 "image=NAME[,size=SIZE][,ro][,mib_s=N][,iops=N], or device=NAME (repeatable)"},
+	{"network", 0, TYPE_TEXT, AT(network), 0, 0, 0, MAKERS, "EGRESS",
+	 "give the guest a network, and let it reach: none, internet, or the list of --allow"},
+	{"allow", 0, TYPE_LIST, AT(allow), AT(allow_count), 0, CLI_ALLOW_MAX, MAKERS, "CIDR",
+	 "an IPv4 network that --network list lets through (repeatable)"},
+	{"port", 0, TYPE_LIST, AT(ports), AT(port_count), 0, CLI_PORTS_MAX, MAKERS, "PORT",
+	 "[HOST:]GUEST[/udp]: forward this port to the guest (repeatable)"},
+	{"rate", 0, TYPE_TEXT, AT(rate), 0, 0, 0, MAKERS, "RATE",
+	 "rx=MBPS,tx=MBPS: what its network lets through"},
+	{"vsock", 0, TYPE_FLAG, AT(vsock), 0, 0, 0, MAKERS, NULL,
+	 "give the guest a vsock device, for connect"},
+	{"wait", 0, TYPE_TEXT, AT(wait), 0, 0, 0, MAKERS, "FOR",
+	 "tcp=PORT, http=PORT[/PATH], vsock=PORT or console=TEXT, [,timeout=SECONDS]"},
 	{"no-balloon", 0, TYPE_FLAG, AT(no_balloon), 0, 0, 0, MAKERS, NULL,
 	 "give the guest no balloon device"},
 	{"no-wait", 0, TYPE_FLAG, AT(no_wait), 0, 0, 0, " create ", NULL,
@@ -194,13 +206,15 @@ static int add_label(struct cli_options *o, const char *text)
 	return 0;
 }
 
-static int add_disk(struct cli_options *o, const char *text)
+static int add_item(struct cli_options *o, const struct option_spec *spec, const char *text)
 {
-	if (o->disk_count == CLI_DISKS_MAX) {
-		cli_usage_error("--disk: more than %d disks", CLI_DISKS_MAX);
+	const char **list = (const char **)((char *)o + spec->offset);
+	unsigned *count = (unsigned *)((char *)o + spec->extra);
+	if (*count == spec->max) {
+		cli_usage_error("--%s: more than %u of them", spec->name, spec->max);
 		return -1;
 	}
-	o->disks[o->disk_count++] = text;
+	list[(*count)++] = text;
 	return 0;
 }
 
@@ -247,8 +261,8 @@ static int set_option(struct cli_options *o, const struct option_spec *spec, con
 		return set_memory(at, spec, text);
 	case TYPE_LABEL:
 		return add_label(o, text);
-	case TYPE_DISK:
-		return add_disk(o, text);
+	case TYPE_LIST:
+		return add_item(o, spec, text);
 	}
 	return -1;
 }
@@ -341,7 +355,7 @@ int cli_options_parse(struct cli_options *o, const struct cli_command *command, 
 		if (!spec)
 			return -1;
 		bool repeatable = spec->type == TYPE_FLAG || spec->type == TYPE_LABEL ||
-				  spec->type == TYPE_DISK;
+				  spec->type == TYPE_LIST;
 		if (seen[spec - specs] && !repeatable) {
 			cli_usage_error("option --%s is given twice", spec->name);
 			return -1;

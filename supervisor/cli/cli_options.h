@@ -16,6 +16,8 @@ enum cli_exit {
 
 #define CLI_LABELS_MAX 32
 #define CLI_DISKS_MAX  8
+#define CLI_ALLOW_MAX  16
+#define CLI_PORTS_MAX  16
 
 struct cli_options {
 	/* every command */
@@ -35,6 +37,11 @@ struct cli_options {
 	unsigned label_count;
 	const char *disks[CLI_DISKS_MAX]; /* as given: see cli_disk.h */
 	unsigned disk_count;
+	/* as given: see cli_network.h */
+	const char *network, *rate, *wait;
+	const char *allow[CLI_ALLOW_MAX], *ports[CLI_PORTS_MAX];
+	unsigned allow_count, port_count;
+	bool vsock;
 	bool no_balloon, no_wait;
 	const char *state;
 

@@ -89,10 +89,18 @@ static void print_value(const cJSON *value)
 	}
 }
 
-/* Members of an array are called by their ids. */
-static const char *name_of(const cJSON *item)
+/* Members of an array are called by their ids, those without one by their numbers. */
+static void print_name(const cJSON *item, const cJSON *above)
 {
-	return item->string ? item->string : cli_output_string(item, "id", "?");
+	int number = 0;
+	const char *id = item->string ? item->string : cli_output_string(item, "id", NULL);
+	if (id) {
+		cli_output_text(stdout, id);
+		return;
+	}
+	for (const cJSON *i = above->child; i && i != item; i = i->next)
+		number++;
+	printf("%d", number);
 }
 
 static bool is_nested(const cJSON *item)
@@ -115,10 +123,10 @@ static void print_flat(const cJSON *object, const cJSON *const *path, unsigned d
 			continue;
 		}
 		for (unsigned i = 0; i < depth; i++) {
-			cli_output_text(stdout, name_of(above[i]));
+			print_name(above[i], i > 0 ? above[i - 1] : NULL);
 			putchar('.');
 		}
-		cli_output_text(stdout, name_of(item));
+		print_name(item, object);
 		fputs(": ", stdout);
 		if ((cJSON_IsObject(item) || cJSON_IsArray(item)) && !item->child)
 			putchar('-');
@@ -297,6 +305,7 @@ void cli_output_event(const cJSON *event)
 	print_member(event, "done_bytes", " ");
 	print_member(event, "total_bytes", " of ");
 	print_member(event, "count", " ");
+	print_member(event, "address", " ");
 	print_member(event, "reason", "  ");
 	print_member(end, "cause", "  exit: ");
 	print_member(end, "detail", ": ");

@@ -3,6 +3,7 @@
 
 #include "cli_output.h"
 #include "name.h"
+#include "util.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -113,6 +114,24 @@ int cli_request_refused(const struct cli_options *o, int status, const char *bod
 	return status == 404 ? CLI_EXIT_NOT_FOUND : CLI_EXIT_FAILED;
 }
 
+static int check_length(const struct cli_target *t, struct err *e)
+{
+	if (!t->too_long)
+		return 0;
+	return err_set(e, ERR_INVALID, 0, "the request is too long: give fewer or shorter labels");
+}
+
+int cli_request_start_upgrade(const struct cli_options *o, struct cli_call *c,
+			      const struct cli_target *t, const char *protocol, unsigned timeout_s,
+			      struct err *e)
+{
+	*c = (struct cli_call){.http = {.fd = -1},
+			       .deadline_us = clock_us() + (int64_t)timeout_s * 1000000};
+	if (check_length(t, e) < 0)
+		return -1;
+	return cli_http_start_upgrade(&c->http, o->socket, t->text, protocol, c->deadline_us, e);
+}
+
 int cli_request_start(const struct cli_options *o, struct cli_call *c, const char *method,
 		      const struct cli_target *t, const struct cli_body *body, unsigned extra_s,
 		      struct err *e)
@@ -120,9 +139,8 @@ int cli_request_start(const struct cli_options *o, struct cli_call *c, const cha
 	static const struct cli_body none;
 	if (!body)
 		body = &none;
-	if (t->too_long)
-		return err_set(e, ERR_INVALID, 0,
-			       "the request is too long: give fewer or shorter labels");
+	if (check_length(t, e) < 0)
+		return -1;
 	int64_t timeout_us = ((int64_t)o->timeout_s + extra_s) * 1000000;
 	return cli_call_start(c, o->socket, method, t->text, body->type, body->data, body->length,
 			      timeout_us, e);

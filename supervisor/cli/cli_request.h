@@ -36,6 +36,11 @@ int cli_request_start(const struct cli_options *o, struct cli_call *c, const cha
 		      const struct cli_target *t, const struct cli_body *body, unsigned extra_s,
 		      struct err *e);
 
+/* The same for a GET that asks for another protocol on the connection; it has timeout_s. */
+int cli_request_start_upgrade(const struct cli_options *o, struct cli_call *c,
+			      const struct cli_target *t, const char *protocol, unsigned timeout_s,
+			      struct err *e);
+
 /*
  * Does the whole call. CLI_EXIT_OK with *a filled (2xx), or the exit code after a complaint on
  * standard error; then *a is empty.

@@ -2,6 +2,7 @@
 #include "cli_spec.h"
 
 #include "cli_disk.h"
+#include "cli_network.h"
 #include "util.h"
 
 #include <cjson/cJSON.h>
@@ -19,7 +20,7 @@
 
 unsigned cli_spec_extra_s(const struct cli_options *o)
 {
-	return o->disk_count || o->template ? DISKS_EXTRA_S : 0;
+	return (o->disk_count || o->template ? DISKS_EXTRA_S : 0) + cli_network_wait_s(o);
 }
 
 static int complain(const char *path, const char *what)
@@ -109,7 +110,7 @@ int cli_spec_make(const struct cli_options *o, char **body, size_t *length)
 	if (o->file) {
 		if (o->id || o->kernel || o->initramfs || o->cmdline || o->vcpus || o->memory_mib ||
 		    o->label_count || o->no_balloon || o->template || o->memory_restore ||
-		    o->max_vcpus || o->max_memory_mib || o->disk_count)
+		    o->max_vcpus || o->max_memory_mib || o->disk_count || cli_network_is_given(o))
 			return cli_usage_error("--file is sent as it is: put the other options "
 					       "into the file");
 		return cli_spec_read(o->file, SPEC_MAX, body, length);
@@ -118,6 +119,8 @@ int cli_spec_make(const struct cli_options *o, char **body, size_t *length)
 		return cli_usage_error("--kernel NAME, --template NAME or --file FILE is needed");
 	cJSON *root = cJSON_CreateObject();
 	int code = root ? add_disks(o, root) : 0;
+	if (root && !code)
+		code = cli_network_add(o, root);
 	if (code) {
 		cJSON_Delete(root);
 		return code;
