@@ -100,8 +100,14 @@ static struct answer api_create(const struct request *request)
 	cJSON *json = api_json(request, &refusal);
 	if (!json)
 		return refusal;
-	cJSON *config = schema_config(json, &why, &unknown);
+	cJSON *config = schema_config(json, &why, &unknown), *net;
 	cJSON_Delete(json);
+	/* descriptors are not taken here, and nobody is told */
+	cJSON_ArrayForEach(net, cJSON_GetObjectItem(config, "net"))
+	{
+		net_ignore_body(net);
+		cJSON_DeleteItemFromObject(net, "fds");
+	}
 	if (config)
 		return vm_create(config, unknown);
 	refusal = api_bad_json(why);
@@ -118,6 +124,8 @@ static struct answer api_add_net(const struct request *request)
 		return refusal;
 	cJSON *net = schema_device("net", json, &why, &unknown);
 	cJSON_Delete(json);
+	if (net)
+		net_ignore_body(net);
 	if (net)
 		return vm_add_net(net, unknown, request->fds, request->fd_count);
 	refusal = api_bad_json(why);
@@ -247,10 +255,15 @@ static struct answer api_restore(const struct request *request)
 	const cJSON *list = cJSON_GetObjectItem(order, "net_fds"), *given;
 	cJSON_ArrayForEach(given, list) wanted +=
 		cJSON_GetNumberValue(cJSON_GetObjectItem(given, "num_fds"));
-	if (list && wanted != request->fd_count)
-		answer = api_bad();
-	else /* without net_fds they are dropped */
-		answer = vm_restore(order, request->fds, list ? request->fd_count : 0);
+	if (list && wanted != request->fd_count) {
+		report_log("http-server", "ERROR", "vmm/src/api/http/http_endpoint.rs:227",
+			   "Number of expected FDs: %.0f, received: %d", wanted, request->fd_count);
+		cJSON_Delete(order);
+		return api_bad();
+	}
+	cJSON_ArrayForEach(given, list) net_ignore_body(given);
+	/* without net_fds they are dropped */
+	answer = vm_restore(order, request->fds, list ? request->fd_count : 0);
 	cJSON_Delete(order);
 	return answer;
 }

@@ -3,11 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if_tun.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -180,43 +178,33 @@ static bool boot_zones(struct boot *boot, const cJSON *memory, const struct boot
 	return false;
 }
 
-bool boot_memory(struct boot *boot, const cJSON *config, const struct boot_order *order,
-		 struct answer *refusal)
+bool boot_check(const cJSON *config, const char *what, struct answer *refusal)
 {
 	const cJSON *payload = cJSON_GetObjectItem(config, "payload");
-	failed_what = order->what;
-	if (!order->saved && !cJSON_GetObjectItem(payload, "kernel") &&
-	    !cJSON_GetObjectItem(payload, "firmware")) {
+	failed_what = what;
+	if (!cJSON_GetObjectItem(payload, "kernel") && !cJSON_GetObjectItem(payload, "firmware")) {
 		*refusal = answer_chain(500, FAILED, "Failed to validate config",
 					"Payload configuration is not bootable",
 					"No bootitem provided: neither firmware nor kernel", NULL);
 		return false;
 	}
-	char *why = order->saved ? NULL : disk_check(config);
-	if (why) {
+	char *why = disk_check(config);
+	if (!why)
+		why = net_check(config);
+	if (!why)
+		why = vsock_invalid(config);
+	if (why)
 		*refusal = answer_chain(500, FAILED, "Failed to validate config", why, NULL);
-		free(why);
-		return false;
-	}
-	return boot_zones(boot, cJSON_GetObjectItem(config, "memory"), order, refusal);
+	bool good = !why;
+	free(why);
+	return good;
 }
 
-static bool boot_net(const int *fds, int count, struct answer *refusal)
+bool boot_memory(struct boot *boot, const cJSON *config, const struct boot_order *order,
+		 struct answer *refusal)
 {
-	char request[64] = {0};
-	for (int i = 0; i < count; i++) {
-		if (ioctl(fds[i], TUNGETIFF, request) == 0)
-			continue;
-		char *os = boot_os_error();
-		char *call = bytes_text("Ioctl failed (%u)", (unsigned)TUNGETIFF);
-		*refusal = answer_chain(500, FAILED, "Error from device manager",
-					"Cannot create virtio-net device", "Using existing tap",
-					call, os, NULL);
-		free(call);
-		free(os);
-		return false;
-	}
-	return true;
+	failed_what = order->what;
+	return boot_zones(boot, cJSON_GetObjectItem(config, "memory"), order, refusal);
 }
 
 static bool boot_rng(struct boot *boot, const cJSON *config, struct answer *refusal)
@@ -279,7 +267,7 @@ bool boot_devices(struct boot *boot, cJSON *config, const struct boot_order *ord
 		*drop = "disks";
 		return false;
 	}
-	if (!boot_net(order->net_fds, order->net_fd_count, refusal)) {
+	if (!net_open(config, order->what, order->devices, refusal)) {
 		*drop = "net";
 		return false;
 	}
@@ -334,5 +322,6 @@ void boot_close(struct boot *boot)
 	while (boot->fd_count)
 		close(boot->fds[--boot->fd_count]);
 	disk_close();
+	net_close();
 	*boot = (struct boot){0};
 }

@@ -324,12 +324,10 @@ cJSON *disk_save(const char *id)
 	return state;
 }
 
-cJSON *disk_save_transport(const char *id)
+bool disk_is_active(const char *id)
 {
 	const struct disk *disk = disk_by_id(id);
-	cJSON *state = cJSON_CreateObject();
-	cJSON_AddBoolToObject(state, "device_activated", disk && disk->active);
-	return state;
+	return disk && disk->active;
 }
 
 void disk_count_into(cJSON *counters, const char *id)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The same console language as tests/guest/guest.S, over stdout and stdin, with the same memory
- * pattern, so that one test's expectations hold for both. Its disks are in diskio.c. */
+ * pattern, so that one test's expectations hold for both. Its disks are in diskio.c, its network in
+ * netguest.c. */
 #include "standin.h"
 
 #include <errno.h>
@@ -172,7 +173,7 @@ static void guest_command(const char *line)
 		guest_flood(number);
 	} else if (guest_number(line, "tick ", &number)) {
 		guest_set_tick(number);
-	} else {
+	} else if (!netguest_command(line)) {
 		diskio_command(line);
 	}
 }
@@ -196,6 +197,8 @@ static void guest_word_setting(char *word)
 		guest.listens_at = report_now() + number;
 	else if (!strcmp(word, "acpi=on"))
 		guest.acpi = true;
+	else
+		netguest_setting(word);
 }
 
 static void guest_word_do(char *word)
@@ -221,6 +224,7 @@ static void guest_plug(const struct region *ram, bool console, bool pvpanic)
 void guest_start(const char *cmdline, const struct region *ram, bool console, bool pvpanic)
 {
 	guest_plug(ram, console, pvpanic);
+	netguest_reset();
 	guest.tick_ms = 100;
 	guest_each_word(cmdline, guest_word_setting);
 	guest_print("GUEST UP\n");
@@ -245,6 +249,7 @@ cJSON *guest_save(void)
 	cJSON_AddBoolToObject(saved, "deaf", guest.deaf);
 	guest.line[guest.line_len] = '\0';
 	cJSON_AddStringToObject(saved, "line", guest.line);
+	netguest_save(saved);
 	return saved;
 }
 
@@ -258,6 +263,7 @@ void guest_load(const cJSON *saved, const struct region *ram, bool console, bool
 {
 	const char *line = cJSON_GetStringValue(cJSON_GetObjectItem(saved, "line"));
 	guest_plug(ram, console, pvpanic);
+	netguest_load(saved);
 	guest.paused = true;
 	guest.count = guest_saved(saved, "count");
 	guest.generation = guest_saved(saved, "generation");

@@ -175,7 +175,7 @@ static int64_t main_least(int64_t a, int64_t b)
 
 _Noreturn static void main_loop(int signals)
 {
-	struct pollfd fds[STANDIN_CONNECTIONS + STANDIN_VSOCK_STREAMS + 4];
+	struct pollfd fds[STANDIN_CONNECTIONS + STANDIN_VSOCK_STREAMS + 5];
 	for (;;) {
 		bool runs = guest_runs();
 		nfds_t http = conn_poll(fds), n = http;
@@ -185,6 +185,7 @@ _Noreturn static void main_loop(int signals)
 		if (guest_wants_input())
 			fds[n++] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
 		n += vsock_poll(fds + n);
+		n += net_poll(fds + n);
 		int64_t wait = main_least(guest_timeout(), happen_timeout(runs));
 		wait = main_least(wait, conn_timeout());
 		wait = main_least(wait, main_least(load_timeout(), snapshot_timeout()));
@@ -201,6 +202,7 @@ _Noreturn static void main_loop(int signals)
 		snapshot_work();
 		guest_input();
 		vsock_work();
+		net_work();
 		guest_tick();
 		happen_work(runs);
 		vm_serve_guest();

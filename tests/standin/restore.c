@@ -153,20 +153,28 @@ static char *restore_check_net(const cJSON *given, const cJSON *nets)
 					  "Expected: %d",
 					  id, restore_fd_count(item), cJSON_GetArraySize(fds));
 	}
+	cJSON_ArrayForEach(item, given)
+	{
+		const char *id = cJSON_GetStringValue(cJSON_GetObjectItem(item, "id"));
+		net = restore_find(nets, id);
+		if (net && cJSON_GetObjectItem(net, "fds"))
+			continue;
+		report_log("vmm", "WARN", "vmm/src/config.rs:2923",
+			   "Ignoring unused 'net_fds' for VM restore.");
+		break;
+	}
 	return NULL;
 }
 
 static bool restore_validate(const struct restore *r, const cJSON *order, struct answer *refusal)
 {
-	char *why = vsock_invalid(r->config);
-	if (!why && r->ondemand && r->prefault)
+	char *why = NULL;
+	if (r->ondemand && r->prefault)
 		why = bytes_text("'prefault' cannot be combined with "
 				 "'memory_restore_mode=ondemand'");
-	else if (!why)
+	else
 		why = restore_check_net(cJSON_GetObjectItem(order, "net_fds"),
 					cJSON_GetObjectItem(r->config, "net"));
-	if (!why)
-		why = disk_check(r->config);
 	if (why)
 		*refusal = answer_chain(500, "Error from API", WHAT, "Failed to validate config",
 					why, NULL);

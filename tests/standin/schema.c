@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum type { U8, U16, U32, U64, I32, BOOL, STR, MAC, ENUM, OBJECT, LIST };
+enum type { U8, U16, U32, U64, I32, BOOL, STR, MAC, ADDRESS, ENUM, OBJECT, LIST };
 
 struct field {
 	const char *name;
@@ -165,8 +165,8 @@ OBJECT_ENTRY(disk);
 static const struct field net[] = {
 	PCI,
 	OPTIONAL("tap", STR),
-	OPTIONAL("ip", STR),
-	OPTIONAL("mask", STR),
+	OPTIONAL("ip", ADDRESS),
+	OPTIONAL("mask", ADDRESS),
 	{.name = "mac", .type = MAC, .presence = DEFAULT, .value = "\"2e:89:a8:e4:bf:95\""},
 	OPTIONAL("host_mac", MAC),
 	OPTIONAL("mtu", U16),
@@ -446,14 +446,18 @@ static cJSON *schema_read_list(struct reader *r, const char *path, const struct 
 static cJSON *schema_read(struct reader *r, const char *path, const struct field *f,
 			  const cJSON *in)
 {
+	unsigned char mac[6];
 	switch (f->type) {
 	case BOOL:
 		return cJSON_IsBool(in) ? cJSON_Duplicate(in, false)
 					: schema_bad(r, in, "a boolean");
 	case STR:
 	case MAC:
-		if (f->type == MAC && cJSON_IsString(in) && strlen(in->valuestring) != 17)
+	case ADDRESS:
+		if (f->type == MAC && cJSON_IsString(in) && !net_is_mac(in->valuestring, mac))
 			return schema_bad(r, in, "a MAC address");
+		if (f->type == ADDRESS && cJSON_IsString(in) && !net_is_address(in->valuestring))
+			return schema_bad(r, in, "an IP address");
 		return cJSON_IsString(in) ? cJSON_Duplicate(in, false)
 					  : schema_bad(r, in, "a string");
 	case ENUM:

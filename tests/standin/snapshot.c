@@ -138,10 +138,13 @@ static char *snapshot_state(const struct boot *boot, const cJSON *devices)
 	cJSON_ArrayForEach(device, devices)
 	{
 		char *transport = bytes_text("_virtio-pci-%s", device->string);
+		cJSON *own = net_save(device->string), *pci = cJSON_CreateObject();
+		cJSON_AddBoolToObject(pci, "device_activated",
+				      disk_is_active(device->string) ||
+					      net_is_active(device->string));
 		cJSON_AddItemToObject(snapshot_inner(manager), device->string,
-				      snapshot_part(disk_save(device->string)));
-		cJSON_AddItemToObject(snapshot_inner(manager), transport,
-				      snapshot_part(disk_save_transport(device->string)));
+				      snapshot_part(own ? own : disk_save(device->string)));
+		cJSON_AddItemToObject(snapshot_inner(manager), transport, snapshot_part(pci));
 		free(transport);
 	}
 	cJSON_AddItemToObject(snapshot_inner(whole), "device-manager", manager);

@@ -236,12 +236,12 @@ struct boot_order {
 	const cJSON *saved;
 	const cJSON *devices; /* a snapshot's devices, NULL at boot */
 	bool prefault;
-	const int *net_fds;
-	int net_fd_count;
 };
 
 /* errno in Rust's words; the caller's to free. */
 char *boot_os_error(void);
+/* What v53 checks before it opens anything: at boot, at restore, and when a device is added. */
+bool boot_check(const cJSON *config, const char *what, struct answer *refusal);
 /* The steps in the real one's order. Each returns false with the answer in *refusal. */
 bool boot_memory(struct boot *boot, const cJSON *config, const struct boot_order *order,
 		 struct answer *refusal);
@@ -285,9 +285,9 @@ bool disk_lock(const char *what, struct answer *refusal);
 void disk_close(void);
 /* By number, in the order of the configuration; NULL: there is none. */
 struct disk *disk_at(uint32_t number);
-/* What a snapshot has of the device, and of its PCI side; empty for what is no disk. */
+/* What a snapshot has of the device; empty for what is no disk. */
 cJSON *disk_save(const char *id);
-cJSON *disk_save_transport(const char *id);
+bool disk_is_active(const char *id);
 /* Adds the counters of a disk, those of an untouched one when it is not open. */
 void disk_count_into(cJSON *counters, const char *id);
 
@@ -354,6 +354,52 @@ void load_work(void);
 /* The guest is about to touch its memory up to end: brings that in, or ends the process as the real
  * one does when the file does not have it. */
 void load_need(size_t end);
+
+/* ---- net.c: the network device and its tap ---- */
+
+bool net_is_address(const char *text);
+bool net_is_mac(const char *text, unsigned char mac[6]);
+/* Why v53 would not take the configuration's devices (heap), or NULL. */
+char *net_check(const cJSON *config);
+/* Duplicates fds, which become the device's; false: there are too many. */
+bool net_keep(cJSON *device, const int *fds, int fd_count);
+/* Closes what net_keep() has made. */
+void net_forget(void);
+/* The real one's warning when numbers of descriptors stand in a body. */
+void net_ignore_body(const cJSON *device);
+/* Opens the configuration's device; what, saved: as with disk_open(). */
+bool net_open(const cJSON *config, const char *what, const cJSON *saved, struct answer *refusal);
+/* The same for one that is added while the machine is there. */
+bool net_plug_in(const cJSON *device, const char *what, struct answer *refusal);
+void net_close(void);
+/* What a snapshot has of the device; NULL for what is none. */
+cJSON *net_save(const char *id);
+bool net_is_active(const char *id);
+/* Adds the counters of a device, zeros when it is not open. */
+void net_count_into(cJSON *counters, const char *id);
+/* A restored guest goes on: it and v53 tell the network where it is now. */
+void net_announce(void);
+/* The guest's MAC address, or NULL when there is no device. */
+const unsigned char *net_mac(void);
+/* A frame from the guest; false when the tap is full. Ends the process, as the real one does, when
+ * the tap is down. */
+bool net_send(const unsigned char *frame, size_t len);
+/* Fills one of fds at most. */
+nfds_t net_poll(struct pollfd *fds);
+void net_work(void);
+
+/* ---- netguest.c: the guest's end of the network ---- */
+
+void netguest_take(const unsigned char *frame, size_t len);
+/* Carries out a command about the network; false when line is none. */
+bool netguest_command(const char *line);
+/* A word of the command line about the network; false when it is none. */
+bool netguest_setting(const char *word);
+/* The guest starts anew; adds what it needs to go on elsewhere; goes on from that. */
+void netguest_reset(void);
+void netguest_save(cJSON *saved);
+void netguest_load(const cJSON *saved);
+void netguest_announce(void);
 
 /* ---- vsock.c: the socket of a vsock device, and the guest's ports ---- */
 

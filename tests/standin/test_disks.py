@@ -100,6 +100,7 @@ def test_two_disks(binary, base):
             vmm.ask(line, f"^ECHO {line}$")
         assert ask(vmm, "dsize 0") == "DSIZE 0 8192"
         assert not re.search("^D(READ|WRITE|SIZE) .*\nECHO dsize 0$", vmm.stdout(), re.M)
+        vmm.wait_event("virtio-device/activated", 2)
         assert vmm.names().count("virtio-device/activated") == 2
 
 
@@ -193,6 +194,7 @@ def test_snapshot(binary, base):
                                                pattern(8, 150, 50))
             make_disk(disk, head=pattern(8, 0, 200))
             assert vmm.call("GET", "vm.counters").json()["disk0"]["write_ops"] == 1
+            vmm.wait_event("virtio-device/activated", 2)
             assert vmm.names().count("virtio-device/activated") == 2
 
 
@@ -258,6 +260,7 @@ def test_reboot_in_place(binary, base, how):
         vmm.wait_event("vm/rebooted")
         vmm.until(lambda: vmm.stdout().count("GUEST UP") == 2)
         assert ask(vmm, "dread 0 7 70") == "DREAD 0 7 70 " + checksum(pattern(7, 7, 70))
+        vmm.wait_event("virtio-device/activated", 2)
         assert vmm.names().count("virtio-device/activated") == 2
         assert vmm.call("GET", "vm.counters").json()["disk0"]["read_ops"] == 1
 

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "standin.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define API	"Error from API"
-#define NET_FDS 64
+#define API "Error from API"
 
 /* VM_NONE: no configuration. VM_CREATED: never booted, or shut down. */
 static enum { VM_NONE, VM_CREATED, VM_RUNNING, VM_PAUSED } state;
@@ -15,8 +13,7 @@ static bool exists; /* a machine is there, running or not: a failed kernel leave
 static cJSON *config;
 static char *unknown_key;
 static struct boot boot;
-static int net_fds[NET_FDS];
-static int net_fd_count;
+static bool announce; /* restored and not resumed yet: the network is told where the guest is now */
 
 static const char *vm_string(const char *part, const char *key)
 {
@@ -29,8 +26,7 @@ static void vm_forget(void)
 	config = NULL;
 	free(unknown_key);
 	unknown_key = NULL;
-	while (net_fd_count)
-		close(net_fds[--net_fd_count]);
+	net_forget();
 	state = VM_NONE;
 }
 
@@ -76,8 +72,8 @@ static struct answer vm_start(const char *what)
 {
 	struct answer refusal;
 	const char *drop = NULL;
-	struct boot_order order = {.what = what, .net_fds = net_fds, .net_fd_count = net_fd_count};
-	if (!boot_memory(&boot, config, &order, &refusal) ||
+	struct boot_order order = {.what = what};
+	if (!boot_check(config, what, &refusal) || !boot_memory(&boot, config, &order, &refusal) ||
 	    !boot_devices(&boot, config, &order, &refusal, &drop)) {
 		boot_close(&boot);
 		if (drop)
@@ -98,6 +94,7 @@ static struct answer vm_start(const char *what)
 static void vm_end(void)
 {
 	guest_stop();
+	announce = false;
 	load_stop();
 	boot_close(&boot);
 	exists = false;
@@ -119,11 +116,7 @@ struct answer vm_boot(void)
 		free(text);
 		return answer;
 	}
-	char *why = vsock_invalid(config);
-	struct answer answer =
-		why ? answer_chain(500, API, what, "Failed to validate config", why, NULL)
-		    : vm_start(what);
-	free(why);
+	struct answer answer = vm_start(what);
 	if (answer.status == 204) {
 		report_event("vm", "booted", NULL, NULL);
 		happen_booted();
@@ -193,10 +186,7 @@ struct answer vm_info(void)
 
 static void vm_add_net_counters(cJSON *to, const char *id)
 {
-	static const char *const names[] = {"rx_bytes", "rx_frames", "tx_bytes", "tx_frames"};
-	cJSON *counters = cJSON_AddObjectToObject(to, id);
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		cJSON_AddNumberToObject(counters, names[i], 0);
+	net_count_into(cJSON_AddObjectToObject(to, id), id);
 }
 
 static void vm_add_disk_counters(cJSON *to, const char *id)
@@ -239,6 +229,9 @@ static struct answer vm_change(bool pause)
 	state = pause ? VM_PAUSED : VM_RUNNING;
 	guest_pause(pause);
 	report_event("vm", pause ? "paused" : "resumed", NULL, NULL);
+	if (!pause && announce)
+		net_announce();
+	announce = announce && pause;
 	return answer_none();
 }
 
@@ -322,68 +315,59 @@ struct answer vm_resize_zone(const cJSON *json)
 	return resize_zone(config, exists, json);
 }
 
-/* Descriptors and queues have to agree: one descriptor is a pair of queues. */
-static struct answer vm_check_net(const cJSON *net, int fd_count)
+/* Where a device would be plugged in: behind those that are there from the start. */
+static char *vm_next_slot(void)
 {
-	int queues = (int)cJSON_GetNumberValue(cJSON_GetObjectItem(net, "num_queues"));
-	if (!fd_count || queues == fd_count * 2)
-		return answer_none();
-	char *text = bytes_text("Number of queues (%d) to virtio_net does not match the number of "
-				"FDs (%d)",
-				queues, fd_count * 2);
-	struct answer answer =
-		answer_chain(500, API, "The network device could not be added to the VM",
-			     "Failed to validate config", text, NULL);
-	free(text);
-	return answer;
+	int slot = 2 + cJSON_GetArraySize(cJSON_GetObjectItem(config, "disks")) +
+		   cJSON_GetArraySize(cJSON_GetObjectItem(config, "net"));
+	slot += cJSON_HasObjectItem(config, "balloon") + cJSON_HasObjectItem(config, "vsock") +
+		vm_has_pvpanic();
+	return bytes_text("0000:00:%02x.0", slot);
 }
 
-/* The configuration shows the descriptors by this process's numbers. */
-static void vm_give_fds(cJSON *net, const int *fds, int fd_count)
+/* net is in the list already. */
+static struct answer vm_plug_net(const cJSON *net, const char *what, char *slot)
 {
-	if (!fd_count)
-		return;
-	cJSON_DeleteItemFromObject(net, "fds");
-	cJSON *list = cJSON_AddArrayToObject(net, "fds");
-	for (int i = 0; i < fd_count; i++) {
-		int fd = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
-		net_fds[net_fd_count++] = fd;
-		cJSON_AddItemToArray(list, cJSON_CreateNumber(fd));
+	struct answer refusal;
+	if (!net_plug_in(net, what, &refusal)) {
+		report_log("vmm", "ERROR", "vmm/src/lib.rs:2874",
+			   "Error when adding new network device to the VM: %s", refusal.body);
+		return refusal;
 	}
+	cJSON *info = cJSON_CreateObject();
+	cJSON_AddItemToObject(info, "id", cJSON_Duplicate(cJSON_GetObjectItem(net, "id"), false));
+	cJSON_AddStringToObject(info, "bdf", slot);
+	return answer_json(200, info);
 }
 
 struct answer vm_add_net(cJSON *net, char *unknown, const int *fds, int fd_count)
 {
-	struct answer answer = vm_check_net(net, fd_count);
-	if (net_fd_count + fd_count > NET_FDS)
-		answer = answer_chain(500, API, "stand-in: too many descriptors", NULL);
-	if (state == VM_NONE)
-		answer = answer_chain(404, API, "The network device could not be added to the VM",
-				      "VM is not created", NULL);
-	if (answer.status != 204) {
-		cJSON_Delete(net);
+	const char *what = "The network device could not be added to the VM";
+	if (state == VM_NONE) {
 		free(unknown);
-		return answer;
+		cJSON_Delete(net);
+		return answer_chain(404, API, what, "VM is not created", NULL);
 	}
-	cJSON_DeleteItemFromObject(net, "fds"); /* those of the body count for nothing */
-	vm_give_fds(net, fds, fd_count);
+	if (unknown_key)
+		free(unknown);
+	else
+		unknown_key = unknown; /* vm.boot says so */
+	struct answer answer = answer_none();
+	char *slot = vm_next_slot();
+	if (!net_keep(net, fds, fd_count))
+		answer = answer_chain(500, API, what, "stand-in: too many descriptors", NULL);
 	if (!cJSON_GetObjectItem(config, "net"))
 		cJSON_AddArrayToObject(config, "net");
 	cJSON *list = cJSON_GetObjectItem(config, "net");
 	cJSON_AddItemToArray(list, net);
-	if (unknown_key)
-		free(unknown);
-	else
-		unknown_key = unknown;
-	if (!exists)
-		return answer_none();
-	cJSON *info = cJSON_CreateObject();
-	const char *id = cJSON_GetStringValue(cJSON_GetObjectItem(net, "id"));
-	char *bdf = bytes_text("0000:00:%02x.0", 4 + cJSON_GetArraySize(list));
-	cJSON_AddStringToObject(info, "id", id ? id : "_net1");
-	cJSON_AddStringToObject(info, "bdf", bdf);
-	free(bdf);
-	return answer_json(200, info);
+	if (answer.status == 204 && boot_check(config, what, &answer) && exists)
+		answer = vm_plug_net(net, what, slot);
+	if (answer.status >= 300)
+		cJSON_Delete(cJSON_DetachItemViaPointer(list, net));
+	if (!cJSON_GetArraySize(list))
+		cJSON_DeleteItemFromObject(config, "net");
+	free(slot);
+	return answer;
 }
 
 struct answer vm_remove_device(const char *id)
@@ -438,8 +422,9 @@ struct answer vm_snapshot(const char *url)
 	return answer;
 }
 
-/* Descriptors go to the networks that had some, in the order of net_fds. */
-static void vm_take_net_fds(const cJSON *order, const int *fds)
+/* Descriptors go to the networks that had some, in the order of net_fds. False: there are too many.
+ */
+static bool vm_take_net_fds(const cJSON *order, const int *fds)
 {
 	const cJSON *given;
 	cJSON_ArrayForEach(given, cJSON_GetObjectItem(order, "net_fds"))
@@ -451,11 +436,12 @@ static void vm_take_net_fds(const cJSON *order, const int *fds)
 		{
 			const char *own = cJSON_GetStringValue(cJSON_GetObjectItem(net, "id"));
 			if (own && !strcmp(own, id) && cJSON_GetObjectItem(net, "fds") &&
-			    net_fd_count + count <= NET_FDS)
-				vm_give_fds(net, fds, count);
+			    !net_keep(net, fds, count))
+				return false;
 		}
 		fds += count;
 	}
+	return true;
 }
 
 /* From here on a failure deletes the VM, and says so. */
@@ -466,14 +452,13 @@ static struct answer vm_restore_machine(const struct restore *restore)
 	struct boot_order order = {.what = "The VM could not be restored",
 				   .saved = restore_mappings(restore),
 				   .devices = restore_saved_devices(restore),
-				   .prefault = restore->prefault,
-				   .net_fds = net_fds,
-				   .net_fd_count = net_fd_count};
+				   .prefault = restore->prefault};
 	cJSON *devices = cJSON_CreateObject();
 	vm_each_device("disks", devices, vm_add_node);
 	vm_each_device("net", devices, vm_add_node);
 	vm_each_device("vsock", devices, vm_add_node);
-	bool good = boot_memory(&boot, config, &order, &refusal) &&
+	bool good = boot_check(config, order.what, &refusal) &&
+		    boot_memory(&boot, config, &order, &refusal) &&
 		    restore_fill(restore, &boot, &refusal) &&
 		    boot_devices(&boot, config, &order, &refusal, &drop) &&
 		    restore_devices(restore, devices, &refusal);
@@ -487,6 +472,7 @@ static struct answer vm_restore_machine(const struct restore *restore)
 	state = VM_PAUSED;
 	resize_start(config);
 	guest_load(restore->guest, &boot.regions[0], vm_has_console(), vm_has_pvpanic());
+	announce = true;
 	report_event("vm", "restored", NULL, NULL);
 	return answer_none();
 }
@@ -505,9 +491,10 @@ struct answer vm_restore(const cJSON *order, const int *fds, int fd_count)
 	config = restore.config;
 	restore.config = NULL;
 	state = VM_CREATED;
-	if (fd_count)
-		vm_take_net_fds(order, fds);
-	answer = vm_restore_machine(&restore);
+	if (!fd_count || vm_take_net_fds(order, fds))
+		answer = vm_restore_machine(&restore);
+	else
+		answer = answer_chain(500, API, "stand-in: too many descriptors", NULL);
 	restore_free(&restore);
 	if (answer.status == 204) {
 		happen_booted();
