@@ -122,7 +122,7 @@ static void test_pool_is_used_up(void **unused)
 	struct told told[5] = {0};
 	struct msg_create asked;
 	struct chan shims[4];
-	char id[8];
+	char id[16];
 	(void)unused;
 	for (int i = 0; i < 4; i++) {
 		snprintf(id, sizeof(id), "b%d", i);
@@ -189,7 +189,7 @@ static void test_conflict(void **unused)
 	adopt_sleeping(&d);
 	assert_int_equal(d.pool.used, 2);
 	for (int i = 2; i < 4; i++) {
-		char id[8];
+		char id[16];
 		snprintf(id, sizeof(id), "b%d", i);
 		assert_int_equal(find(id)->state, STATE_HIBERNATED);
 		assert_int_equal(sandbox_wake(find(id), MSG_RESTORE_NONE, on_done, &told, &e), -1);
@@ -212,7 +212,7 @@ static void test_conflict(void **unused)
 
 static struct guest {
 	enum { NONE, RUNNING, ENDING, HIBERNATED } is;
-	char id[8];
+	char id[16];
 	struct chan shim;
 	struct msg_network network; /* as its shim was told */
 } guests[BOXES];
@@ -237,7 +237,7 @@ static void check(const struct guest *g)
 static void create(struct guest *g)
 {
 	struct msg_create asked;
-	uint16_t port = rand() % 2 ? (uint16_t)(8000 + rand() % PORTS) : 0;
+	uint16_t port = (uint16_t)(rand() % 2 ? 8000 + rand() % PORTS : 0);
 	if (!sandbox_create(&d, "alice", make_spec(g->id, port), false, on_done, &ignored, &e)) {
 		assert_true(e.kind == ERR_QUOTA || (port && e.kind == ERR_STATE));
 		return;
