@@ -270,20 +270,34 @@ static bool is_string(const cJSON *item, const char *want)
 	return value && strcmp(value, want) == 0;
 }
 
-/* What nobody asked for and a VMM of its own accord must not have. */
+/*
+ * The devices that nobody asked for and a VMM must not have of its own accord: the rest of VmConfig
+ * in CH's vmm/src/vm_config.rs, with what some builds and older versions have.
+ */
 static const char *unasked(const cJSON *config)
 {
-	static const char *const keys[] = {"fs",	   "generic-vhost-user",
+	static const char *const keys[] = {"fs",	   "generic_vhost_user",
 					   "pmem",	   "devices",
 					   "user_devices", "vdpa",
-					   "sgx_epc",	   "tpm",
-					   "ivshmem"};
+					   "watchdog",	   "pvmemcontrol",
+					   "iommu",	   "rtc",
+					   "tpm",	   "ivshmem",
+					   "sgx_epc",	   "gdb"};
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const cJSON *item = member(config, keys[i]);
-		if (item && !cJSON_IsNull(item) && !(cJSON_IsArray(item) && !item->child))
+		if (item && !cJSON_IsNull(item) && !cJSON_IsFalse(item) &&
+		    !(cJSON_IsArray(item) && !item->child))
 			return keys[i];
 	}
-	return NULL;
+	const cJSON *debug = member(config, "debug_console");
+	return debug && !is_string(member(debug, "mode"), "Off") ? "debug_console.mode" : NULL;
+}
+
+static bool is_balloon(const cJSON *balloon, const struct msg_create *spec)
+{
+	if (!(spec->flags & MSG_CREATE_BALLOON))
+		return !balloon || cJSON_IsNull(balloon);
+	return cJSON_IsObject(balloon);
 }
 
 static bool is_vsock(const cJSON *vsock, const struct msg_create *spec)
@@ -323,7 +337,7 @@ static const char *config_difference(const cJSON *config, const struct msg_creat
 		return "console.mode";
 	if (!cJSON_IsTrue(member(config, "pvpanic")))
 		return "pvpanic";
-	if ((spec->flags & MSG_CREATE_BALLOON) != 0 && !cJSON_IsObject(member(config, "balloon")))
+	if (!is_balloon(member(config, "balloon"), spec))
 		return "balloon";
 	if (!ch_disks_are(config, spec))
 		return "disks";

@@ -21,7 +21,8 @@ int confine_read_ns(int proc_fd, const char *process, struct confine_ns *ns, str
 
 /*
  * Right after the VMM's execve(2), before the shim's drop: all five namespaces differ from the
- * host's, mnt and net are the shim's own, and its root is the shim's root.
+ * host's, mnt and net are the shim's own, and its root is the shim's root. own_net: its net
+ * namespace is not the shim's either (that is the sandbox's slot).
  */
 int confine_check_namespaces(int proc_fd, pid_t pid, const struct confine_ns *host, bool own_net,
 			     struct err *e);

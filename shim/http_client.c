@@ -44,6 +44,7 @@ static void break_connection(struct http_client *c, const struct err *why)
 		return;
 	c->broken = true;
 	c->out_used = 0;
+	c->ride_fd = -1;
 	fd_close(&c->fd);
 	while (c->count) {
 		struct err e = *why;
@@ -90,6 +91,8 @@ int http_client_send_fd(struct http_client *c, const char *method, const char *p
 			const char *body, const char *what, int fd, int64_t deadline_us,
 			http_client_done_fn *done, struct err *e)
 {
+	if (fd < 0)
+		return err_set(e, ERR_INTERNAL, 0, "%s: there is no descriptor to send", what);
 	if (c->count || c->out_used)
 		return err_set(e, ERR_INTERNAL, 0,
 			       "%s: its descriptor would go to an earlier request", what);
@@ -146,6 +149,7 @@ void http_client_flush(struct http_client *c)
 			 * and then the end of file that follows, is what breaks the connection.
 			 */
 			sent = c->out_used;
+			c->ride_fd = -1;
 			break;
 		}
 		sent += (size_t)n;

@@ -318,6 +318,62 @@ static void test_config_differences(void **unused)
 	}
 }
 
+/* All that v53 and others of its kind can have and we never ask for. */
+static void test_config_devices_unasked(void **unused)
+{
+	static const char *const keys[] = {"fs",	   "generic_vhost_user",
+					   "pmem",	   "devices",
+					   "user_devices", "vdpa",
+					   "watchdog",	   "pvmemcontrol",
+					   "iommu",	   "rtc",
+					   "tpm",	   "ivshmem",
+					   "sgx_epc",	   "gdb",
+					   "net",	   "disks",
+					   "vsock",	   "balloon"};
+	static const char *const nothing[] = {"null", "[]"}, *const something[] = {"[{}]", "{}",
+										   "true", "1",
+										   "\"x\""};
+	char text[64];
+	struct err e = {0};
+	(void)unused;
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		for (size_t j = 0; j < ARRAY_SIZE(something); j++) {
+			snprintf(text, sizeof(text), "\"%s\":%s,\"pvpanic\"", keys[i],
+				 something[j]);
+			if (check_config("\"pvpanic\"", text, &e) != -1)
+				fail_msg("%s passed", text);
+			snprintf(text, sizeof(text), "did not take %s as asked", keys[i]);
+			assert_says(e.text, text);
+		}
+		/* Those of ours that are one object or none: an empty list is none of them. */
+		for (size_t j = 0; j < (i < ARRAY_SIZE(keys) - 2 ? ARRAY_SIZE(nothing) : 1u); j++) {
+			snprintf(text, sizeof(text), "\"%s\":%s,\"pvpanic\"", keys[i], nothing[j]);
+			if (check_config("\"pvpanic\"", text, &e) != 0)
+				fail_msg("%s: %s", text, e.text);
+		}
+	}
+	assert_int_equal(
+		check_config("{\"cpus\"", "{\"iommu\":false,\"watchdog\":false,\"cpus\"", &e), 0);
+}
+
+static void test_config_debug_console(void **unused)
+{
+	static const char *const bad[] = {
+		"{}", "null", "[]", "{\"mode\":\"File\"}", "{\"mode\":\"Tty\"}", "{\"mode\":null}"};
+	char text[64];
+	struct err e = {0};
+	(void)unused;
+	assert_int_equal(
+		check_config("{\"cpus\"",
+			     "{\"debug_console\":{\"mode\":\"Off\",\"iobase\":233},\"cpus\"", &e),
+		0);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		snprintf(text, sizeof(text), "{\"debug_console\":%s,\"cpus\"", bad[i]);
+		assert_int_equal(check_config("{\"cpus\"", text, &e), -1);
+		assert_says(e.text, "did not take debug_console.mode as asked");
+	}
+}
+
 /* Nobody asked for one. */
 static void test_config_vsock_unasked(void **unused)
 {
@@ -419,6 +475,7 @@ static void test_calls(void **unused)
 		{CH_API_PING, "vmm.ping", "GET /api/v1/vmm.ping "},
 		{CH_API_CREATE, "vm.create", "PUT /api/v1/vm.create "},
 		{CH_API_INFO, "vm.info", "GET /api/v1/vm.info "},
+		{CH_API_ADD_NET, "vm.add-net", "PUT /api/v1/vm.add-net "},
 		{CH_API_BOOT, "vm.boot", "PUT /api/v1/vm.boot "},
 		{CH_API_PAUSE, "vm.pause", "PUT /api/v1/vm.pause "},
 		{CH_API_RESUME, "vm.resume", "PUT /api/v1/vm.resume "},
@@ -463,6 +520,8 @@ int main(void)
 		cmocka_unit_test_setup(test_version, setup),
 		cmocka_unit_test_setup(test_config_as_asked, setup),
 		cmocka_unit_test_setup(test_config_differences, setup),
+		cmocka_unit_test_setup(test_config_devices_unasked, setup),
+		cmocka_unit_test_setup(test_config_debug_console, setup),
 		cmocka_unit_test_setup(test_config_vsock_unasked, setup),
 		cmocka_unit_test_setup(test_config_no_answer, setup),
 		cmocka_unit_test_setup(test_events, setup),

@@ -273,6 +273,10 @@ static bool unshare_net(void)
 {
 	return unshare(CLONE_NEWNET) == 0;
 }
+static bool unshare_net_and_mount(void)
+{
+	return unshare(CLONE_NEWNET | CLONE_NEWNS) == 0;
+}
 static bool unshare_mount(void)
 {
 	return unshare(CLONE_NEWNS) == 0;
@@ -320,6 +324,48 @@ static void test_check_namespaces(void **unused)
 	}
 }
 
+/* A sandbox with a network: the shim's net namespace is the slot, the VMM's is another. */
+static void test_check_own_net(void **unused)
+{
+	static const struct {
+		bool (*prepare)(void);
+		const char *says;
+	} cases[] = {
+		{unshare_net, NULL},
+		{nothing, "in its sandbox's network slot"},
+		{unshare_mount, "not in its sandbox's mnt"},
+		{unshare_net_and_mount, "not in its sandbox's mnt"},
+		{change_root, "in its sandbox's network slot"},
+	};
+	struct confine_ns host;
+	(void)unused;
+	need_root();
+	for (size_t i = 0; i < CONFINE_NS_COUNT; i++)
+		snprintf(host.id[i], sizeof(host.id[i]), "x:[1]");
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		pid_t pid = child(cases[i].prepare);
+		e = (struct err){0};
+		int rc = confine_check_namespaces(proc, pid, &host, true, &e);
+		if (rc != (cases[i].says ? -1 : 0))
+			fail_msg("case %zu: %d %s", i, rc, e.text);
+		if (cases[i].says) {
+			assert_int_equal(e.kind, ERR_INTERNAL);
+			assert_says(e.text, cases[i].says);
+		}
+		end(pid);
+	}
+	/* One of its own will not do if that is the host's. */
+	pid_t pid = child(unshare_net);
+	char number[16];
+	struct confine_ns vmm;
+	snprintf(number, sizeof(number), "%d", (int)pid);
+	assert_int_equal(confine_read_ns(proc, number, &vmm, &e), 0);
+	memcpy(host.id[2], vmm.id[2], sizeof(host.id[2]));
+	assert_int_equal(confine_check_namespaces(proc, pid, &host, true, &e), -1);
+	assert_says(e.text, "in the host's net namespace");
+	end(pid);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -327,6 +373,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_confined),	   TEST(test_one_thing_short), TEST(test_own_process),
 		TEST(test_strange_status), TEST(test_read_namespaces), TEST(test_check_namespaces),
+		TEST(test_check_own_net),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
