@@ -46,6 +46,7 @@ static int fail(const char *what)
 
 static int refused(const struct cli_options *o, struct cli_call *c, struct err *e)
 {
+	c->answer.status = c->http.response.status;
 	if (cli_call_finish(c, e) < 0)
 		return cli_request_broken(e);
 	int code = cli_request_refused(o, c->answer.status, c->answer.body, c->answer.length);
