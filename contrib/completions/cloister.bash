@@ -50,10 +50,12 @@ _cloister()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local commands="create run ls inspect pause resume power-button balloon resize counters
-		snapshot hibernate wake templates image destroy console logs events info check help version"
+		snapshot hibernate wake templates image destroy console logs connect events info check help
+		version"
 	local common="--socket --tenant --json --timeout --help"
 	local spec="--file --id --template --memory-restore --kernel --initramfs --cmdline --vcpus
-		--memory --max-vcpus --max-memory --disk --label --no-balloon"
+		--memory --max-vcpus --max-memory --disk --label --no-balloon --network --allow --port --rate
+		--vsock --wait"
 	local states="creating running paused snapshotting hibernating hibernated waking destroying
 		stopped crashed failed"
 	local command="" at=0 words="" i
@@ -97,8 +99,22 @@ _cloister()
 		mapfile -t COMPREPLY < <(compgen -W "image= device=" -- "$cur")
 		return
 		;;
+	--network)
+		mapfile -t COMPREPLY < <(compgen -W "none internet list" -- "$cur")
+		return
+		;;
+	--wait)
+		compopt -o nospace 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -W "tcp= http= vsock= console=" -- "$cur")
+		return
+		;;
+	--rate)
+		compopt -o nospace 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -W "rx= tx=" -- "$cur")
+		return
+		;;
 	-t | --tenant | --timeout | --id | --kernel | --initramfs | --cmdline | --vcpus | --memory | \
-		--max-vcpus | --max-memory | --label | --grace | --tail | --send | --since)
+		--max-vcpus | --max-memory | --label | --allow | --port | --grace | --tail | --send | --since)
 		return
 		;;
 	esac
@@ -125,8 +141,8 @@ _cloister()
 		console | logs)
 		[[ $cur == -* ]] || words=$(_cloister_list ls)
 		;;
-	balloon | snapshot)
-		# snapshot's second argument is a name that there is not yet, balloon's a number.
+	balloon | snapshot | connect)
+		# snapshot's second argument is a name that there is not yet, the others' are numbers.
 		if [[ $cur != -* ]]; then
 			words=""
 			((COMP_CWORD == at + 1)) && words=$(_cloister_list ls)
