@@ -46,7 +46,7 @@ WRONG_FIELDS = [
     ("max_vcpus", ["2", 0, 255, True]), ("max_memory_mib", ["160", 16, 64, 161, 4194305, [], True]),
     # Known, but for later versions: never silently ignored.
     ("disks", [[{"image": "a"}], {}, "a"]),
-    ("network", [{}, "on", True]), ("vsock", [True, 1]), ("template", ["t", {}]),
+    ("network", [{}, "on", True]), ("vsock", ["on", 1]), ("template", ["t", {}]),
     ("ttl_s", [1, "1"]), ("restart", ["always", True]), ("wait_for", ["ready", {}]),
     ("memory_restore", ["map", "copy", "ondemand", "fast", 1, True]),
     # Unknown.
