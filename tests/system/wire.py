@@ -26,7 +26,7 @@ BODIES = {
     "CONSOLE_READ": struct.pack("<QII", 0, 0, 0),
     "CONSOLE_WRITE": struct.pack("<II", 0, 1) + b"\n",
     "CREATE": b"tiny".ljust(64, b"\0") + bytes(64) + bytes(2048) + struct.pack(
-        "<10I", 1, 32, 1, 0, 0, 1, 32, 0, 0, 0) + bytes(128),
+        "<10I", 1, 32, 1, 0, 0, 1, 32, 0, 0, 0) + bytes(8 * 88) + bytes(128),
 }
 
 
