@@ -358,7 +358,8 @@ static void test_progress(void **unused)
 	/* Two copies in steps of 8 MiB or so; what is shared is no work. */
 	assert_true(told >= 4 && told < 100);
 	assert_true(told_done > 20 * MIB);
-	assert_int_equal(told_total, 41 * MIB);
+	/* Room to grow is nothing to wait for. */
+	assert_int_equal(told_total, 40 * MIB);
 	assert_own(2, 20 * MIB, 1, 21 * MIB);
 	drop_copies();
 }
