@@ -5,7 +5,7 @@
 set -eu
 
 packages="gcc make libc6-dev libevent-dev libcjson-dev libcap-ng-dev libmd-dev
-libinih-dev libcmocka-dev python3 python3-pytest xz-utils"
+libinih-dev libcmocka-dev python3 python3-pytest xz-utils mount e2fsprogs xfsprogs btrfs-progs"
 case "${1-}" in
 clang) packages="$packages clang clang-format libclang-rt-14-dev mandoc" ;;
 esac
