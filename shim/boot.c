@@ -170,7 +170,6 @@ static void on_restore(void *arg, const struct http_response *answer, bool late,
 		return;
 	if (sets_mark_used(s->wake_fd, &err) < 0 || send_resume(s, &err) < 0)
 		boot_fail(s, &err);
-	fd_close(&s->wake_fd);
 }
 
 static void on_restored_resume(void *arg, const struct http_response *answer, bool late,
@@ -206,6 +205,10 @@ static void on_boot(void *arg, const struct http_response *answer, bool late, co
 	s->created.vmm_pid = (uint32_t)s->vmm.pid;
 	s->created.timings.boot_us = elapsed_us(s->executed_us, now);
 	s->created_real_us = clock_real_us();
+	/* Good for nothing any more; that it was there is what a later wake is told. */
+	if (s->wake_fd >= 0 && sets_drop_memory(s->wake_fd, &err) < 0)
+		log_warning("%s", err.text);
+	fd_close(&s->wake_fd);
 	s->phase = MSG_PHASE_RUNNING;
 	s->op = MSG_NONE;
 	if (s->op_id == 0)

@@ -500,6 +500,15 @@ int sets_mark_used(int dir_fd, struct err *e)
 	return 0;
 }
 
+int sets_drop_memory(int dir_fd, struct err *e)
+{
+	static const char *const names[] = {SETS_RAM, SETS_RANGES};
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (unlinkat(dir_fd, names[i], 0) < 0 && errno != ENOENT)
+			return err_errno(e, errno, "remove %s of a used set", names[i]);
+	return 0;
+}
+
 bool sets_has_writable_disk(const struct msg_create *spec)
 {
 	for (uint32_t i = 0; i < spec->disk_count; i++)

@@ -196,6 +196,9 @@ static void on_created(void *arg, struct msg *m, const struct err *why)
 	/* A destroy that came meanwhile goes its own way. */
 	if (!sandbox_is_starting(sb))
 		return;
+	/* The shim has taken the memory out of a set that cannot be woken again. */
+	if (sb->state == STATE_WAKING && spec_disk_find_writable(sb->spec, false) >= 0)
+		sb->set_bytes = 0;
 	sandbox_step(sb, sb->state == STATE_WAKING ? STATE_WOKEN : STATE_CREATED, "the guest runs",
 		     NULL);
 	sandbox_op_done(sb, NULL);

@@ -253,6 +253,9 @@ def test_a_used_generation_is_never_woken_again(disk_host):
     host.act("src", "hibernate")
     host.act("src", "wake")
     assert os.path.exists(os.path.join(set_of(host, "src", True), "used"))
+    # Memory that fits no disk any more is not kept.
+    left = set(os.listdir(set_of(host, "src", True)))
+    assert left == {"config.json", "state.json", "meta", "used"}, left
     write_both(host, "src", 0, model, 0, 8, 90)
     crash(host, "src")
     refused_wake(host, "src")
