@@ -196,7 +196,6 @@ static void on_restore(void *arg, const struct http_response *answer, bool late,
 		return;
 	if (sets_mark_used(s->wake_fd, &err) < 0 || send_resume(s, &err) < 0)
 		boot_fail(s, &err);
-	fd_close(&s->wake_fd);
 }
 
 static void on_restored_resume(void *arg, const struct http_response *answer, bool late,
@@ -222,6 +221,7 @@ static void answer_created(struct shim *s)
 /* The guest runs: CREATE is answered, or waits for it to be ready. */
 static void runs(struct shim *s)
 {
+	struct err e;
 	int64_t now = clock_us();
 	const struct ready_where where = {
 		.address = SLOT_GUEST,
@@ -233,6 +233,10 @@ static void runs(struct shim *s)
 	s->created.timings.boot_us = elapsed_us(s->executed_us, now);
 	s->created_real_us = clock_real_us();
 	s->running_us = now;
+	/* Good for nothing any more; that it was there is what a later wake is told. */
+	if (s->wake_fd >= 0 && sets_drop_memory(s->wake_fd, &e) < 0)
+		log_warning("%s", e.text);
+	fd_close(&s->wake_fd);
 	if (s->spec.restore != MSG_RESTORE_NONE)
 		announce_start(s);
 	if (s->wait.kind == MSG_WAIT_NONE)

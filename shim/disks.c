@@ -25,8 +25,16 @@
 struct making {
 	const struct disks_order *order;
 	struct msg_create *spec;
-	uint64_t done, total; /* bytes of all disks to be made */
+	int from[MSG_DISKS_MAX]; /* what the disks to be made are made from, or -1 */
+	uint64_t bytes[MSG_DISKS_MAX];
+	uint64_t done, total; /* of all of them together */
 };
+
+static void close_sources(struct making *m)
+{
+	for (unsigned i = 0; i < MSG_DISKS_MAX; i++)
+		fd_close(&m->from[i]);
+}
 
 void disks_init(struct disks *d)
 {
@@ -207,20 +215,11 @@ static int make_own(struct making *m, uint32_t i, int dir_fd, struct err *e)
 	struct msg_disk *disk = &m->spec->disks[i];
 	const char name[] = {(char)('0' + i), '\0'};
 	struct diskmake make;
-	uint64_t bytes;
-	CLEANUP_FD int from = open_source(m, i, &bytes, e);
-	if (from < 0)
-		return -1;
-	if (disk->size_mib == 0)
-		disk->size_mib = whole_mib(bytes);
-	if (bytes_of(disk) < bytes)
-		return err_set(e, ERR_INVALID, 0, "size_mib: %u is less than the image has (%u)",
-			       disk->size_mib, whole_mib(bytes));
 	CLEANUP_FD int to =
 		openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (to < 0)
 		return err_errno(e, errno, "make the disk's file");
-	int more = diskmake_start(&make, from, to, bytes, bytes_of(disk), e);
+	int more = diskmake_start(&make, m->from[i], to, m->bytes[i], bytes_of(disk), e);
 	if (run(m, &make, more, e) < 0)
 		return -1;
 	if (fchown(to, m->order->uid, (gid_t)m->order->uid) < 0)
@@ -272,6 +271,29 @@ static int describe(const struct disks_order *order, const struct msg_create *sp
 	return sets_describe(dir_fd, &set, e);
 }
 
+/* Before the first byte is copied: a request that is wrong in the end need not be begun. */
+static int open_sources(struct making *m, struct err *e)
+{
+	for (uint32_t i = 0; i < m->spec->disk_count; i++) {
+		struct msg_disk *disk = &m->spec->disks[i];
+		uint64_t bytes;
+		if (!is_own(disk) || m->spec->source == MSG_SOURCE_WAKE)
+			continue;
+		m->from[i] = open_source(m, i, &bytes, e);
+		if (m->from[i] < 0)
+			return err_prefix(e, "disks[%u]", i);
+		if (disk->size_mib == 0)
+			disk->size_mib = whole_mib(bytes);
+		if (bytes_of(disk) < bytes)
+			return err_set(e, ERR_INVALID, 0,
+				       "disks[%u]: size_mib: %u is less than the image has (%u)", i,
+				       disk->size_mib, whole_mib(bytes));
+		m->bytes[i] = bytes;
+		m->total += bytes;
+	}
+	return 0;
+}
+
 static int open_one(struct making *m, uint32_t i, int dir_fd, struct disks *d, struct err *e)
 {
 	const struct disks_order *order = m->order;
@@ -292,9 +314,11 @@ int disks_open(const struct disks_order *order, struct msg_create *spec, struct 
 {
 	/* Whoever asks meanwhile sees none of them made, not some. */
 	struct msg_create made = *spec;
-	struct making m = {.order = order, .spec = &made};
+	struct making m __attribute__((cleanup(close_sources))) = {.order = order, .spec = &made};
 	CLEANUP_FD int own = -1;
 	CLEANUP_FD int dir = -1;
+	for (unsigned i = 0; i < MSG_DISKS_MAX; i++)
+		m.from[i] = -1;
 	d->count = spec->disk_count;
 	if (sets_has_own_disk(spec)) {
 		own = file_make_dir(order->sandboxes_fd, order->key, 0, 0, 0755, e);
@@ -302,8 +326,8 @@ int disks_open(const struct disks_order *order, struct msg_create *spec, struct 
 		if (dir < 0 || check_mount(own, dir, SETS_DISKS, e) < 0)
 			return ours(e);
 	}
-	for (uint32_t i = 0; i < spec->disk_count; i++)
-		m.total += is_own(&spec->disks[i]) ? bytes_of(&spec->disks[i]) : 0;
+	if (open_sources(&m, e) < 0)
+		return -1;
 	for (uint32_t i = 0; i < spec->disk_count; i++)
 		if (open_one(&m, i, dir, d, e) < 0)
 			return -1;

@@ -383,7 +383,9 @@ static int check_large(int dir_fd, const char *name, const char *what, uint64_t 
 	return 0;
 }
 
-static int read_meta(int dir_fd, const char *what, struct meta *meta, struct err *e)
+/* kind: MSG_TEMPLATE_LEFT where there need be no memory. */
+static int read_meta(int dir_fd, const char *what, enum msg_template_kind kind, struct meta *meta,
+		     struct err *e)
 {
 	uint64_t bytes;
 	uint8_t digest[MSG_DIGEST_SIZE];
@@ -410,7 +412,7 @@ static int read_meta(int dir_fd, const char *what, struct meta *meta, struct err
 			       what, meta->set.format, MSG_SET_FORMAT);
 	/* The same checks as for the record that carries it. */
 	body.set = meta->set;
-	body.kind = meta->set.content ? MSG_TEMPLATE_SET : MSG_TEMPLATE_LEFT;
+	body.kind = kind;
 	if (msg_write_template(&body, e) < 0)
 		return err_prefix(e, "meta of %s", what);
 	return 0;
@@ -431,8 +433,10 @@ static int open_dir(int parent_fd, const char *name, const char *what, struct er
 int sets_read_meta(int parent_fd, const char *name, struct msg_set *set, struct err *e)
 {
 	struct meta meta;
+	bool set_of_disks = strcmp(name, SETS_DISKS) == 0;
 	CLEANUP_FD int dir = open_dir(parent_fd, name, name, e);
-	if (dir < 0 || read_meta(dir, name, &meta, e) < 0)
+	if (dir < 0 ||
+	    read_meta(dir, name, set_of_disks ? MSG_TEMPLATE_LEFT : MSG_TEMPLATE_SET, &meta, e) < 0)
 		return -1;
 	*set = meta.set;
 	return 0;
@@ -459,7 +463,7 @@ int sets_open(int parent_fd, const char *name, const char *key, const char *what
 {
 	struct meta meta;
 	CLEANUP_FD int dir = open_dir(parent_fd, name, what, e);
-	if (dir < 0 || read_meta(dir, what, &meta, e) < 0)
+	if (dir < 0 || read_meta(dir, what, MSG_TEMPLATE_SET, &meta, e) < 0)
 		return -1;
 	*set = meta.set;
 	if (strcmp(set->key, key) != 0)
@@ -493,6 +497,15 @@ int sets_mark_used(int dir_fd, struct err *e)
 		openat(dir_fd, SETS_USED, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0444);
 	if (fd < 0 || fsync(fd) < 0 || fsync(dir_fd) < 0)
 		return err_errno(e, errno, "mark the set as used");
+	return 0;
+}
+
+int sets_drop_memory(int dir_fd, struct err *e)
+{
+	static const char *const names[] = {SETS_RAM, SETS_RANGES};
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (unlinkat(dir_fd, names[i], 0) < 0 && errno != ENOENT)
+			return err_errno(e, errno, "remove %s of a used set", names[i]);
 	return 0;
 }
 

@@ -116,6 +116,9 @@ int sets_open_file(int dir_fd, const char *name, const char *what, uint64_t *byt
 bool sets_is_used(int dir_fd);
 int sets_mark_used(int dir_fd, struct err *e);
 
+/* Takes the memory out of a set that was used: its room is needed, its meta stays. */
+int sets_drop_memory(int dir_fd, struct err *e);
+
 /* Whether the guest has a writable disk that is a file of ours, or any writable one. */
 bool sets_has_own_disk(const struct msg_create *spec);
 bool sets_has_writable_disk(const struct msg_create *spec);

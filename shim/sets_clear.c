@@ -91,8 +91,11 @@ static int take_disks(int sandbox_fd, struct err *e)
 				continue;
 			return err_errno(e, errno, "take disk %u back", i);
 		}
-		/* The VMM owned it, so it may have opened it to others. */
-		if (fchmodat(dir, name, 0600, AT_SYMLINK_NOFOLLOW) < 0)
+		/*
+		 * The VMM owned it, so it may have opened it to others. EOPNOTSUPP: a link that was
+		 * put there by hand, whose mode says nothing; a wake will refuse it.
+		 */
+		if (fchmodat(dir, name, 0600, AT_SYMLINK_NOFOLLOW) < 0 && errno != EOPNOTSUPP)
 			return err_errno(e, errno, "set the mode of disk %u", i);
 	}
 	return 0;

@@ -196,7 +196,7 @@ struct shim {
 	bool we_killed;
 	struct err fail;   /* why the start failed */
 	bool start_failed; /* and what it made is to go */
-	int wake_fd;	   /* the set that it is woken from, until it is marked as used */
+	int wake_fd;	   /* the used set that it is woken from, until the guest runs */
 	int64_t told_us;   /* when progress of the start was last told */
 	bool ended;
 	struct msg_exit exit;

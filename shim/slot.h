@@ -115,6 +115,7 @@ void slot_close(struct slot *s);
 #define SLOT_UPLINK_INDEX 3
 #define SLOT_TAP	  "tap"
 #define SLOT_UPLINK	  "uplink"
+#define SLOT_LEAVING_MS	  3000	/* for what an earlier slot has not yet given back */
 #define SLOT_TIMEOUT_MS	  30000 /* the kernel does one such request at a time, for all slots */
 
 #endif

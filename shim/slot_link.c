@@ -94,6 +94,21 @@ static int find_host_index(struct slot *s, uint32_t *index, struct err *e)
 	return 0;
 }
 
+/*
+ * Sends one request that takes what another slot may still have: the kernel takes a namespace apart
+ * a little after its last process has gone, so the one before may be on its way out.
+ */
+static int send_patiently(struct netlink_batch *b, struct err *e)
+{
+	int64_t deadline_us = clock_us() + SLOT_LEAVING_MS * INT64_C(1000);
+	for (;;) {
+		int result = netlink_batch_send(b, SLOT_TIMEOUT_MS, NULL, NULL, e);
+		if (result == 0 || e->kind != ERR_STATE || clock_us() > deadline_us)
+			return result;
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+}
+
 int slot_link_make_veth(struct slot *s, struct netlink *route, const struct slot_config *c,
 			uint32_t *host_index, struct err *e)
 {
@@ -115,7 +130,7 @@ int slot_link_make_veth(struct slot *s, struct netlink *route, const struct slot
 	mnl_attr_nest_end(nlh, peer);
 	mnl_attr_nest_end(nlh, data);
 	mnl_attr_nest_end(nlh, info);
-	if (netlink_batch_send(&b, SLOT_TIMEOUT_MS, NULL, NULL, e) < 0)
+	if (send_patiently(&b, e) < 0)
 		return err_prefix(e, "%s", s->veth);
 	return find_host_index(s, host_index, e);
 }
@@ -273,6 +288,29 @@ static bool is_repeated(const struct slot_config *c, unsigned at)
 	return false;
 }
 
+/* One of a time: what was got stays when another is still waited for. */
+static int take_address(struct netlink *host, uint32_t host_index, uint32_t address,
+			const char *what, struct err *e)
+{
+	struct netlink_batch b CLEANUP_BATCH;
+	if (netlink_batch_open(&b, host, BATCH_BYTES, e) < 0)
+		return -1;
+	add_route(&b, host_index, address, what);
+	return send_patiently(&b, e);
+}
+
+static int take_addresses(struct netlink *host, const struct slot_config *c, uint32_t host_index,
+			  struct err *e)
+{
+	for (unsigned i = 0; i < c->port_count; i++)
+		if (c->ports[i].host && !is_repeated(c, i) &&
+		    take_address(host, host_index, hostnet_port_address(c->host, c->ports[i].host),
+				 "take a host port", e) < 0)
+			return -1;
+	return take_address(host, host_index, c->address, "take the sandbox's address on the host",
+			    e);
+}
+
 int slot_link_set_up_host(struct netlink *host, const struct slot_config *c, uint32_t host_index,
 			  struct err *e)
 {
@@ -287,10 +325,10 @@ int slot_link_set_up_host(struct netlink *host, const struct slot_config *c, uin
 			continue;
 		uint32_t address = hostnet_port_address(c->host, c->ports[i].host);
 		add_neighbour(&b, host_index, address, uplink_mac, "name a host port's MAC");
-		add_route(&b, host_index, address, "take a host port");
 	}
-	add_route(&b, host_index, c->address, "take the sandbox's address on the host");
-	return netlink_batch_send(&b, SLOT_TIMEOUT_MS, NULL, NULL, e);
+	if (netlink_batch_send(&b, SLOT_TIMEOUT_MS, NULL, NULL, e) < 0)
+		return -1;
+	return take_addresses(host, c, host_index, e);
 }
 
 static int pick_state(const struct nlattr *attr, void *arg)

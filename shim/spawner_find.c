@@ -122,12 +122,22 @@ static int find_template(struct leash_table *t, const char *name, struct err *e)
 	return 0;
 }
 
-/* Whether memory and disks of a hibernated sandbox still go together. */
+/*
+ * Whether memory and disks of a hibernated sandbox still go together. Memory that does not is of
+ * no use: a shim that ended early may have left it there.
+ */
 static bool can_wake(int sandbox_fd, const struct msg_set *set)
 {
+	struct err e;
 	CLEANUP_FD int dir = openat(sandbox_fd, SETS_OF_SANDBOX,
 				    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	return dir >= 0 && !(sets_is_used(dir) && sets_has_writable_disk(&set->spec));
+	if (dir < 0)
+		return false;
+	if (!sets_is_used(dir) || !sets_has_writable_disk(&set->spec))
+		return true;
+	if (sets_drop_memory(dir, &e) < 0)
+		log_warning("%s", e.text);
+	return false;
 }
 
 /* What of a sandbox without a shim lies there: a set that can be woken, or only its disks. */

@@ -358,8 +358,7 @@ static void note_dir(struct sandbox *sb, const struct template *t)
 {
 	sb->has_dir = true;
 	sb->set_content = t->content;
-	/* Disks alone count as they were promised. */
-	sb->set_bytes = has_memory(t) ? t->allocated_bytes : 0;
+	sb->set_bytes = t->allocated_bytes;
 }
 
 static void adopt_hibernated(struct daemon *d, struct template *t)
@@ -378,15 +377,16 @@ static void adopt_hibernated(struct daemon *d, struct template *t)
 /* The disks of one whose VMM and shim are gone: they are its tenant's until it destroys them. */
 static void adopt_left(struct daemon *d, struct template *t)
 {
-	struct sandbox *sb = registry_find(&d->registry, t->key);
-	if (sb) {
-		note_dir(sb, t);
-		return;
-	}
-	sb = new_record(d, t);
+	struct sandbox *sb = registry_find(&d->registry, t->key), *fresh = NULL;
+	if (!sb)
+		fresh = sb = new_record(d, t);
 	if (!sb)
 		return;
 	note_dir(sb, t);
+	/* Disks count as they were promised, and memory that cannot be woken is dropped. */
+	sb->set_bytes = 0;
+	if (!fresh)
+		return;
 	/* A set that cannot be woken is one that was. */
 	if (has_memory(t))
 		sb->spec->source = MSG_SOURCE_WAKE;

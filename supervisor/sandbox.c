@@ -191,6 +191,9 @@ static void tell_started(struct sandbox *sb)
 	}
 	if (waited)
 		cJSON_AddNumberToObject(more, "ready_us", sb->timings.shim.ready_us);
+	/* The shim has taken the memory out of a set that cannot be woken again. */
+	if (sb->state == STATE_WAKING && spec_disk_find_writable(sb->spec, false) >= 0)
+		sb->set_bytes = 0;
 	sandbox_step(sb, sb->state == STATE_WAKING ? STATE_WOKEN : STATE_CREATED,
 		     waited ? "the guest is ready" : "the guest runs", more);
 	sandbox_op_done(sb, NULL);

@@ -11,6 +11,9 @@ make -s -j2 CC=clang B=build/clang all test-programs
 make -s CC=clang B=build/clang unit
 CLOISTER_BUILD=build/clang $python -m pytest -q -p no:cacheprovider tests/system -k standin
 
+echo "== disks, on every file system"
+CLOISTER_SOAK=1 $python -m pytest -q -p no:cacheprovider tests/system -k disk
+
 echo "== random operations"
 $python tests/soak/soak.py --operations "${SOAK_OPERATIONS:-1000}"
 make -s -j2 SAN=1 OPT=-O1 all

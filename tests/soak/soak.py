@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""make soak: random operations over eight sandboxes, with VMMs, shims and cloisterd killed in between.
+"""make soak: random operations over eight sandboxes; VMMs, shims and cloisterd are killed in between.
 
-Each guest writes a pattern into its memory; its checksum must be right in every clone and after every
-wake.
+Each guest writes a pattern into its memory; its checksum must be right in every clone and after
+every wake. So must be each block of its disk, if it has one. state_dir is on ext4, xfs and btrfs in
+turn.
 
 A model knows what each answer may be; at the end, and whenever everything is destroyed, nothing may
 be left. The seed is printed, so that a run can be repeated.
@@ -16,11 +17,13 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "system"))
+import diskmodel  # noqa: E402
+import filesystems  # noqa: E402
 import harness  # noqa: E402
 from harness import wait_for  # noqa: E402
 
+DISK_MIB = 2
 NAMES = [f"s{i}" for i in range(8)]
-PRELOAD = os.path.join(harness.TOP, "build", "tests", "preload", "nested_state.so")
 
 
 class Soak:
@@ -28,8 +31,10 @@ class Soak:
         self.host, self.rng = host, rng
         self.state = {}      # name -> running, paused, hibernated or crashed
         self.sums = {}       # name -> the checksum of its guest's memory
-        self.templates = {}  # name -> the checksum that a clone must have
+        self.templates = {}  # name -> (the checksum, the model of the disk) that a clone must have
+        self.disks = {}      # name -> the model of its disk, or None
         self.done = {}
+        self.image = diskmodel.make_image(host, "base", [(0, 64, 1), (1500, 500, 2)], 1 << 20)
 
     def ask(self, name, word, pattern):
         before = len(self.host.console(name))
@@ -41,14 +46,34 @@ class Soak:
         if self.state.get(name) == "running":
             found = self.ask(name, "sum", r"SUM ([0-9a-f]+)\n")
             assert found == self.sums[name], (name, found, self.sums[name])
+        if name in self.state and self.disks[name]:
+            diskmodel.check_file(self.host, name, 0, self.disks[name])
+            if self.state[name] == "running":
+                sector, count, _ = self._range()
+                diskmodel.check_read(self.host, name, 0, self.disks[name], [(sector, count)])
+
+    def _range(self):
+        """(sector, count, seed)"""
+        count = self.rng.choice([1, 8, 100])
+        return self.rng.randrange(DISK_MIB * 2048 - count), count, self.rng.randrange(1000)
+
+    def write(self, name):
+        if self.state.get(name) == "running" and self.disks[name]:
+            diskmodel.write_both(self.host, name, 0, self.disks[name], *self._range())
+            if self.rng.randrange(2):
+                diskmodel.flush(self.host, name, 0)
 
     def create(self, name):
+        disks = self.rng.choice([[], [{"image": "base", "size_mib": DISK_MIB},
+                                      {"image": "base", "readonly": True}]])
         answer = self.host.api("POST", "/v1/sandboxes", {
             "id": name, "kernel": "tiny", "memory_mib": self.rng.choice([16, 32, 64]),
-            "vcpus": self.rng.choice([1, 2]), "cmdline": f"tick={self.rng.choice([0, 20, 100])}"})
+            "vcpus": self.rng.choice([1, 2]), "cmdline": f"tick={self.rng.choice([0, 20, 100])}",
+            "disks": disks})
         assert answer.status == (409 if name in self.state else 201), answer
         if name not in self.state:
             self.state[name] = "running"
+            self.disks[name] = diskmodel.Model(self.image.data, DISK_MIB) if disks else None
             self.host.wait_console(name, "GUEST UP")
             self.ask(name, f"touch {self.rng.choice([1, 2, 4])}", r"TOUCHED (\d+)\n")
             self.sums[name] = self.ask(name, "sum", r"SUM ([0-9a-f]+)\n")
@@ -61,7 +86,8 @@ class Soak:
         assert answer.status == (409 if name in self.state else 201), answer
         if answer.status == 201:
             self.state[name] = "running"
-            self.sums[name] = self.templates[template]
+            self.sums[name], disk = self.templates[template]
+            self.disks[name] = disk and disk.copy()
             self.check_sum(name)
 
     def snapshot(self, name):
@@ -71,7 +97,8 @@ class Soak:
         good = state in ("running", "paused") and template not in self.templates
         assert answer.status == (404 if not state else 201 if good else 409), answer
         if good:
-            self.templates[template] = self.sums[name]
+            disk = self.disks[name]
+            self.templates[template] = self.sums[name], disk and disk.copy()
 
     def drop_template(self, _):
         template = f"t{self.rng.randrange(4)}"
@@ -133,8 +160,9 @@ class Soak:
         self.state[name] = "crashed"
 
     def restart(self, _):
-        # The dead have no shim that could be adopted: a supervisor's memory of them goes with it.
-        for name in [n for n, s in self.state.items() if s == "crashed"]:
+        # The dead have no shim that could be adopted: a supervisor's memory of them goes with it,
+        # unless there are disks that it finds.
+        for name in [n for n, s in self.state.items() if s == "crashed" and not self.disks[n]]:
             self.destroy(name)
         self.host.stop(self.rng.choice([signal.SIGTERM, signal.SIGKILL]))
         self.host.start()
@@ -144,7 +172,7 @@ class Soak:
     def run(self, operations):
         weights = {"create": 25, "clone": 15, "pause": 10, "resume": 10, "talk": 5, "destroy": 12,
                    "snapshot": 8, "drop_template": 4, "hibernate": 10, "wake": 12, "check_sum": 8,
-                   "kill_vmm": 6, "kill_shim": 5, "restart": 2}
+                   "write": 25, "kill_vmm": 6, "kill_shim": 5, "restart": 2}
         for _ in range(operations):
             what = self.rng.choices(list(weights), list(weights.values()))[0]
             getattr(self, what)(self.rng.choice(NAMES))
@@ -155,29 +183,43 @@ class Soak:
             assert self.host.api("DELETE", f"/v1/templates/{template}").status == 200
 
 
+def soak_on(vmm, name, kind, arguments):
+    config = f"bind_ro = {harness.PRELOAD}\nenv = LD_PRELOAD={harness.PRELOAD}" \
+        if vmm == harness.REAL else ""
+    host = harness.Host(vmm, name, tenants=False, vmm_config=config,
+                        state_root=filesystems.mounts().get(kind) if kind else None)
+    start = time.monotonic()
+    try:
+        soak = Soak(host.start(log_level="info"), random.Random(arguments.seed))
+        soak.run(arguments.operations)
+        left = wait_for(lambda: not host.residue(), 5) and host.residue()
+        host.close()
+    except BaseException:
+        print(f"seed {arguments.seed}; last of the log:\n{host.log_tail()}")
+        host.cleanup()
+        raise
+    print(f"{name} on {kind or 'what /var/tmp is on'}: {arguments.operations} operations in "
+          f"{time.monotonic() - start:.1f} s, seed {arguments.seed}, left: {left or 'nothing'}; "
+          f"{soak.done}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--operations", type=int, default=500)
+    parser.add_argument("--operations", type=int, default=500, help="on each file system")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
     vmms = [(harness.STANDIN, "standin")]
     if harness.REAL and harness.have_kvm() and not harness.SANITIZED:
         vmms.append((harness.REAL, "cloud-hypervisor"))
-    for vmm, name in vmms:
-        config = f"bind_ro = {PRELOAD}\nenv = LD_PRELOAD={PRELOAD}" if vmm == harness.REAL else ""
-        host = harness.Host(vmm, name, tenants=False, vmm_config=config)
-        start = time.monotonic()
-        soak = Soak(host.start(log_level="info"), random.Random(arguments.seed))
-        try:
-            soak.run(arguments.operations)
-            left = wait_for(lambda: not host.residue(), 5) and host.residue()
-            host.close()
-        except BaseException:
-            print(f"seed {arguments.seed}; last of the log:\n{host.log_tail()}")
-            host.cleanup()
-            raise
-        print(f"{name}: {arguments.operations} operations in {time.monotonic() - start:.1f} s, "
-              f"seed {arguments.seed}, left: {left or 'nothing'}; {soak.done}", flush=True)
+    kinds = [k for k in filesystems.KINDS if not filesystems.why_not(k)]
+    for kind in set(filesystems.KINDS) - set(kinds):
+        print("left out:", filesystems.why_not(kind))
+    try:
+        for vmm, name in vmms:
+            for kind in kinds or [None]:
+                soak_on(vmm, name, kind, arguments)
+    finally:
+        filesystems.close()
 
 
 if __name__ == "__main__":

@@ -2,15 +2,18 @@
 """Fixtures: a host per test, on the real Cloud Hypervisor and on the stand-in.
 
 Nothing is skipped silently: what could not be run is printed at the end with its reason, and
-CLOISTER_MUST=kvm,ch,root,linux makes such a skip a failure.
+CLOISTER_MUST=kvm,ch,root,linux,ext4,xfs,btrfs makes such a skip a failure. With CLOISTER_SOAK=1
+what else is tried on one file system is tried on each.
 """
 import os
 
 import pytest
 
+import filesystems
 import harness
 
 MUST = {w for w in os.environ.get("CLOISTER_MUST", "").replace(",", " ").split() if w}
+SOAK = bool(os.environ.get("CLOISTER_SOAK"))
 _left_out = {}
 
 
@@ -22,7 +25,11 @@ def need(what):
         "ch": (harness.REAL is not None, "no cloud-hypervisor on PATH"),
         "linux": (harness.LINUX_GUEST is not None, "CLOISTER_LINUX_GUEST names no guest"),
     }
-    there, reason = reasons[what]
+    if what in filesystems.KINDS:
+        reason = filesystems.why_not(what)
+        there = reason is None
+    else:
+        there, reason = reasons[what]
     if there:
         return
     if what in MUST:
@@ -30,6 +37,10 @@ def need(what):
     _left_out.setdefault(reason, 0)
     _left_out[reason] += 1
     pytest.skip(reason)
+
+
+def pytest_sessionfinish():
+    filesystems.close()
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -43,6 +54,13 @@ def pytest_generate_tests(metafunc):
         marks = {m.name for m in metafunc.definition.iter_markers()}
         names = ["standin"] if "standin" in marks else ["ch"] if "ch" in marks else ["standin", "ch"]
         metafunc.parametrize("vmm_name", names)
+    # And one that takes `fs` on every file system, unless it is marked for some. Sanitizers have
+    # nothing to see in btrfs that is not in xfs: both share blocks.
+    if "fs_kind" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("fs")
+        fewer = mark and (mark.kwargs.get("only") or not SOAK)
+        every = filesystems.KINDS if SOAK or not harness.SANITIZED else ("ext4", "xfs")
+        metafunc.parametrize("fs_kind", mark.args if fewer else every)
 
 
 @pytest.fixture
@@ -75,6 +93,31 @@ def make_host(vmm):
             errors.append(error)
     if errors:
         raise errors[0]
+
+
+@pytest.fixture
+def fs(fs_kind):
+    """The directory of a file system for tests; fs_kind says of which kind."""
+    need("root")
+    need(fs_kind)
+    return filesystems.mounts().get(fs_kind)
+
+
+@pytest.fixture
+def make_disk_host(make_host, vmm, fs):
+    """Makes hosts whose state_dir is on `fs` and whose VMM can make snapshots."""
+    # Some hosts' KVM cannot save a vCPU's nested state; the preload answers that it is empty.
+    preload = f"bind_ro = {harness.PRELOAD}\nenv = LD_PRELOAD={harness.PRELOAD}\n"
+
+    def make(state_root=fs, vmm_config="", **options):
+        return make_host(state_root=state_root,
+                         vmm_config=vmm_config + (preload if vmm[1] == "ch" else ""), **options)
+    return make
+
+
+@pytest.fixture
+def disk_host(make_disk_host):
+    return make_disk_host()
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ SANITIZED = os.path.basename(BUILD) == "san"
 # The stand-in runs in a jail without /proc, where no sanitizer works: it is always a plain build.
 STANDIN = os.path.join(TOP, "build", "tests", "standin", "cloud-hypervisor")
 GUEST = os.path.join(TOP, "build", "tests", "guest", "guest.elf")
+PRELOAD = os.path.join(TOP, "build", "tests", "preload", "nested_state.so")
 REAL = shutil.which("cloud-hypervisor")
 LINUX_GUEST = os.environ.get("CLOISTER_LINUX_GUEST")
 CGROUP_MOUNT = next(
@@ -172,16 +173,20 @@ def processes(match):
 
 
 class Host:
-    """One cloisterd with its tree; `vmm` is a path, `name` says which kind it is."""
+    """
+    One cloisterd with its tree; `vmm` is a path, `name` says which kind it is. With state_root,
+    state_dir is a directory of its own in there: on another file system.
+    """
 
     def __init__(self, vmm, name="standin", config="", vmm_config="", limits="", tenants=True,
-                 require_limits="no"):
+                 require_limits="no", state_root=None):
         self.vmm, self.name = vmm, name
         self.base = tempfile.mkdtemp(prefix="cloister-test-", dir="/var/tmp")
         os.chmod(self.base, 0o755)
         tag = os.path.basename(self.base)[len("cloister-test-"):]
         self.run_dir = f"/run/cloister-test-{tag}"
-        self.state_dir = os.path.join(self.base, "state")
+        self.state_dir = os.path.join(state_root or self.base, f"state-{tag}" if state_root
+                                      else "state")
         self.cgroup = f"cloister-test-{tag}"
         self.uid_base = next(_uid_bases)
         self.config_path = os.path.join(self.base, "cloisterd.conf")
@@ -299,6 +304,7 @@ uid_count = 512
                 with contextlib.suppress(OSError):
                     os.rmdir(path)
         shutil.rmtree(self.base, ignore_errors=True)
+        shutil.rmtree(self.state_dir, ignore_errors=True)
         shutil.rmtree(self.run_dir, ignore_errors=True)
 
     # -- what is there, seen from outside

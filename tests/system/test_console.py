@@ -291,7 +291,7 @@ def test_slow_follower_of_a_loud_guest(make_host):
     slow = Follower(host, "one", read=False)
     quick = Follower(host, "one")
     host.create(id="other", cmdline="tick=10")
-    wait_for(lambda: quick.data.count(b"FLOOD 900 ") == 26, 20, what="the floods")
+    wait_for(lambda: quick.data.count(b"FLOOD 900 ") == 26, 60, what="the floods")
     assert counts(host.console("other"))
     slow.read()
     host.send("one", "poweroff\n")

@@ -169,7 +169,7 @@ def test_devices_within_what_was_created(orphan):
         refused("RESIZE", STATE, 0, 64)
         assert link.ask("RESIZE", struct.pack("<II", 1, 0), 7)[:2] == ("DONE", 7)
         kind, number, data = link.ask("COUNTERS", bytes(4), 8)
-        assert (kind, number, len(data)) == ("COUNTERS_DATA", 8, 16 + 64 * 72)
+        assert (kind, number, len(data)) == ("COUNTERS_DATA", 8, 16 + 160 * 72)
         assert struct.unpack_from("<QII", data) == (32 << 20, 0, 0)
 
 

@@ -76,9 +76,8 @@ static void test_two_file_systems(void **state)
 		assert_int_equal(make(&m, f, 20 * MIB, 21 * MIB, &e), 0);
 		assert_int_equal(m.made, MSG_DISK_COPIED);
 		assert_disk(f, 20 * MIB, 21 * MIB);
-		/* The tmpfs has pages of up to 2 MiB, of which zeros are left out again. */
-		if (m.copied < 3 * MIB || m.copied > 4 * MIB)
-			fail_msg("turn %d: %llu", turn, (unsigned long long)m.copied);
+		/* The tmpfs has pages of up to 2 MiB. */
+		assert_true(m.copied >= 3 * MIB && m.copied <= 7 * MIB);
 		/* Asked for once, and then no more. */
 		assert_int_equal(range_fault.calls, 1);
 		assert_true(write_fault.calls > 0);

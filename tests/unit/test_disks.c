@@ -236,8 +236,10 @@ static void test_own_disks(void **unused)
 	assert_int_equal(host_stat(sandboxes, KEY "/disks").st_mode, S_IFDIR | 0755);
 	assert_int_equal(host_stat(sandboxes, KEY "/disks").st_uid, 0);
 	/* What a supervisor finds that has nobody to ask. */
-	if (sets_read_meta(sandboxes, KEY "/disks", &set, &e) < 0)
+	int own = openat(sandboxes, KEY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (sets_read_meta(own, SETS_DISKS, &set, &e) < 0)
 		fail_msg("%s", e.text);
+	close(own);
 	assert_int_equal(set.content, 0);
 	assert_string_equal(set.key, KEY);
 	assert_string_equal(set.parent, KEY);
@@ -356,7 +358,8 @@ static void test_progress(void **unused)
 	/* Two copies in steps of 8 MiB or so; what is shared is no work. */
 	assert_true(told >= 4 && told < 100);
 	assert_true(told_done > 20 * MIB);
-	assert_int_equal(told_total, 41 * MIB);
+	/* Room to grow is nothing to wait for. */
+	assert_int_equal(told_total, 40 * MIB);
 	assert_own(2, 20 * MIB, 1, 21 * MIB);
 	drop_copies();
 }

@@ -78,7 +78,9 @@ static void test_template(void **unused)
 	assert_true(spec.disks[0].made == MSG_DISK_REFLINK ||
 		    spec.disks[0].made == MSG_DISK_COPIED);
 	assert_int_equal(spec.disks[1].made, MSG_DISK_SHARED);
-	assert_int_equal(sets_read_meta(sandboxes, KEY "/disks", &set, &e), 0);
+	int own = openat(sandboxes, KEY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(sets_read_meta(own, SETS_DISKS, &set, &e), 0);
+	close(own);
 	assert_int_equal(set.content, 0);
 	assert_string_equal(set.spec.template, TEMPLATE);
 	/* Written to, the template stays as it is: it serves the next one. */

@@ -402,7 +402,13 @@ static void test_used(void **unused)
 	int own = sandbox();
 	dir = sets_open(own, SETS_OF_SANDBOX, KEY, WHAT, &read, disks, &e);
 	assert_true(dir >= 0);
+	/* Without its memory it is still known for what it was. */
+	assert_int_equal(sets_drop_memory(dir, &e), 0);
+	assert_int_equal(faccessat(dir, SETS_RAM, F_OK, 0), -1);
+	assert_int_equal(sets_drop_memory(dir, &e), 0);
 	close(dir);
+	assert_int_equal(sets_read_meta(own, SETS_OF_SANDBOX, &read, &e), 0);
+	assert_int_equal(sets_open(own, SETS_OF_SANDBOX, KEY, WHAT, &read, disks, &e), -1);
 	/* The next set is new. */
 	hibernate();
 	dir = openat(own, SETS_OF_SANDBOX, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
