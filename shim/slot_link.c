@@ -95,22 +95,24 @@ static int find_host_index(struct slot *s, uint32_t *index, struct err *e)
 }
 
 /*
- * Sends one request that takes what another slot may still have: the kernel takes a namespace apart
- * a little after its last process has gone, so the one before may be on its way out.
+ * Whether to ask again for what another slot still has: the kernel takes a namespace apart a little
+ * after its last process has gone, so the one before may be on its way out.
  */
-static int send_patiently(struct netlink_batch *b, struct err *e)
+static bool try_again(const struct err *e, int64_t deadline_us)
 {
-	int64_t deadline_us = clock_us() + SLOT_LEAVING_MS * INT64_C(1000);
-	for (;;) {
-		int result = netlink_batch_send(b, SLOT_TIMEOUT_MS, NULL, NULL, e);
-		if (result == 0 || e->kind != ERR_STATE || clock_us() > deadline_us)
-			return result;
-		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-	}
+	if (e->kind != ERR_STATE || clock_us() > deadline_us)
+		return false;
+	nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	return true;
 }
 
-int slot_link_make_veth(struct slot *s, struct netlink *route, const struct slot_config *c,
-			uint32_t *host_index, struct err *e)
+static int64_t leaving_deadline(void)
+{
+	return clock_us() + SLOT_LEAVING_MS * INT64_C(1000);
+}
+
+static int make_pair(struct slot *s, struct netlink *route, const struct slot_config *c,
+		     struct err *e)
 {
 	struct netlink_batch b CLEANUP_BATCH;
 	if (netlink_batch_open(&b, route, BATCH_BYTES, e) < 0)
@@ -130,8 +132,16 @@ int slot_link_make_veth(struct slot *s, struct netlink *route, const struct slot
 	mnl_attr_nest_end(nlh, peer);
 	mnl_attr_nest_end(nlh, data);
 	mnl_attr_nest_end(nlh, info);
-	if (send_patiently(&b, e) < 0)
-		return err_prefix(e, "%s", s->veth);
+	return netlink_batch_send(&b, SLOT_TIMEOUT_MS, NULL, NULL, e);
+}
+
+int slot_link_make_veth(struct slot *s, struct netlink *route, const struct slot_config *c,
+			uint32_t *host_index, struct err *e)
+{
+	int64_t deadline_us = leaving_deadline();
+	while (make_pair(s, route, c, e) < 0)
+		if (!try_again(e, deadline_us))
+			return err_prefix(e, "%s", s->veth);
 	return find_host_index(s, host_index, e);
 }
 
@@ -288,15 +298,25 @@ static bool is_repeated(const struct slot_config *c, unsigned at)
 	return false;
 }
 
-/* One of a time: what was got stays when another is still waited for. */
-static int take_address(struct netlink *host, uint32_t host_index, uint32_t address,
-			const char *what, struct err *e)
+static int take_once(struct netlink *host, uint32_t host_index, uint32_t address, const char *what,
+		     struct err *e)
 {
 	struct netlink_batch b CLEANUP_BATCH;
 	if (netlink_batch_open(&b, host, BATCH_BYTES, e) < 0)
 		return -1;
 	add_route(&b, host_index, address, what);
-	return send_patiently(&b, e);
+	return netlink_batch_send(&b, SLOT_TIMEOUT_MS, NULL, NULL, e);
+}
+
+/* One at a time: what was got stays when another is still waited for. */
+static int take_address(struct netlink *host, uint32_t host_index, uint32_t address,
+			const char *what, struct err *e)
+{
+	int64_t deadline_us = leaving_deadline();
+	while (take_once(host, host_index, address, what, e) < 0)
+		if (!try_again(e, deadline_us))
+			return -1;
+	return 0;
 }
 
 static int take_addresses(struct netlink *host, const struct slot_config *c, uint32_t host_index,
