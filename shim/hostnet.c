@@ -301,7 +301,7 @@ static void write_nat(struct nft *n, const struct hostnet_config *c)
 
 static void table_name(const struct hostnet_config *c, char out[32])
 {
-	snprintf(out, 32, "cloister-%.16s", c->instance);
+	snprintf(out, 32, HOSTNET_TABLE_PREFIX "%.16s", c->instance);
 }
 
 static int write_table(const struct hostnet_config *c, struct err *e)

@@ -29,7 +29,8 @@
 /* The interface group (ip-link(8)) of the slots' veths at the host's end, of all instances. */
 #define HOSTNET_GROUP 25452
 
-#define HOSTNET_INSTANCE_MAX 16 /* hexadecimal digits */
+#define HOSTNET_TABLE_PREFIX "cloister-" /* and the instance */
+#define HOSTNET_INSTANCE_MAX 16		 /* hexadecimal digits */
 #define HOSTNET_PORTS_MAX    4096
 
 /*

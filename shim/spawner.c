@@ -2,13 +2,13 @@
 #include "spawner.h"
 
 #include "file.h"
-#include "hostnet.h"
 #include "hostns.h"
 #include "leash.h"
 #include "log.h"
 #include "probe.h"
 #include "serve.h"
 #include "spawner_find.h"
+#include "spawner_net.h"
 #include "spawner_start.h"
 #include "util.h"
 
@@ -34,6 +34,7 @@ struct spawner {
 	struct chan link;
 	struct leash_table table;
 	struct spawner_start start;
+	struct spawner_net net;
 	struct probe_report vmm;
 	uint32_t found; /* shims alive at start */
 	int run_fd;
@@ -43,7 +44,7 @@ struct spawner {
 };
 
 /* epoll's marks for what is not a shim's descriptor. */
-static char mark_link, mark_signal;
+static char mark_link, mark_signal, mark_net;
 
 static void send_failed(struct spawner *s, const struct err *e)
 {
@@ -129,6 +130,9 @@ static int on_start(struct spawner *s, const struct msg *m, struct err *e)
 	struct msg_started started = {0};
 	if (msg_read_start(m, &start, e) < 0)
 		return -1;
+	/* They could not be made again before: perhaps now. */
+	if (s->net.missing)
+		spawner_net_read(&s->net);
 	CLEANUP_FD int link = spawner_start_shim(&s->start, &s->table, start.key, &started, e);
 	if (link < 0) {
 		answer_error(s, m->header.id, e);
@@ -257,6 +261,10 @@ static void handle(struct spawner *s, const struct epoll_event *ev)
 		reap(s);
 		return;
 	}
+	if (ev->data.ptr == &mark_net) {
+		spawner_net_read(&s->net);
+		return;
+	}
 	const struct leash_watch *w = ev->data.ptr;
 	if (w->kind == LEASH_PIDFD)
 		leash_ended(&s->table, w->leash, -1, 0);
@@ -355,27 +363,15 @@ static void raise_fd_limit(void)
 		log_warning("the limit of open files stays low: %s", strerrordesc_np(errno));
 }
 
-/* The rules for all sandboxes stand before the first of them can be started. */
-static int ensure_network(struct spawner *s, struct err *e)
+static int open_network(struct spawner *s, struct err *e)
 {
-	struct hostnet_config config;
-	uint32_t mtu;
-	if (!s->policy->pool_bits)
-		return 0;
-	hostnet_of_policy(s->policy, &config);
-	return hostnet_ensure(&config, &mtu, e) < 0 ? err_prefix(e, "[network]") : 0;
-}
-
-/* Sandboxes that live on need them; with the last one they go. */
-static void remove_network(struct spawner *s)
-{
-	struct hostnet_config config;
-	struct err e;
-	if (!s->policy || !s->policy->pool_bits || s->table.count)
-		return;
-	hostnet_of_policy(s->policy, &config);
-	if (hostnet_remove(&config, &e) < 0)
-		log_warning("%s", e.text);
+	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &mark_net};
+	if (spawner_net_open(&s->net, s->policy, e) < 0)
+		return -1;
+	int fd = spawner_net_fd(&s->net);
+	if (fd >= 0 && epoll_ctl(s->table.epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0)
+		return err_errno(e, errno, "watch the network's rules");
+	return 0;
 }
 
 static int prepare(struct spawner *s, struct err *e)
@@ -405,7 +401,7 @@ static int prepare(struct spawner *s, struct err *e)
 	s->table.link = &s->link;
 	if (spawner_start_open(&s->start, s->policy, SPAWNER_POLICY_FD, e) < 0 ||
 	    hostns_enter(s->policy, e) < 0 || open_dirs(s, e) < 0 || open_loop(s, e) < 0 ||
-	    ensure_network(s, e) < 0)
+	    open_network(s, e) < 0)
 		return -1;
 	if (spawner_find_shims(&s->table, &s->found, e) < 0)
 		return -1;
@@ -437,6 +433,6 @@ int spawner_run(void)
 		s.status = 1;
 	}
 	remove_control_socket(&s);
-	remove_network(&s);
+	spawner_net_close(&s.net, s.table.count > 0);
 	return s.status;
 }
