@@ -17,3 +17,11 @@ $(B)/tests/guest/linux_init: tests/guest/linux_init.c
 	@mkdir -p $(@D)
 	@echo "  CC   $<"
 	$(Q)$(CC) -D_GNU_SOURCE -std=gnu17 -O2 $(WARNINGS) -static -o $@ $<
+
+# That of the tests of networks, beside CLOISTER_LINUX_GUEST's own.
+TEST_PROGRAMS += $(B)/tests/guest/linux_agent
+
+$(B)/tests/guest/linux_agent: tests/guest/linux_agent.c
+	@mkdir -p $(@D)
+	@echo "  CC   $<"
+	$(Q)$(CC) -D_GNU_SOURCE -std=gnu17 -O2 $(WARNINGS) -static -o $@ $<
