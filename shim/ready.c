@@ -90,8 +90,13 @@ static void begin_tcp(struct ready *r, int64_t now_us)
 	};
 	r->connected = false;
 	r->try_end_us = now_us + r->syn_us;
+	/*
+	 * No lingering: the kernel would go on telling a guest that is no more of the end of the
+	 * connection, and keep the slot's namespace, with its address, for minutes because of that.
+	 */
+	const struct linger none = {.l_onoff = 1, .l_linger = 0};
 	r->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (r->fd >= 0 &&
+	if (r->fd >= 0 && setsockopt(r->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none)) == 0 &&
 	    (connect(r->fd, (const struct sockaddr *)&to, sizeof(to)) == 0 || errno == EINPROGRESS))
 		return;
 	note_errno(r, errno);
