@@ -64,6 +64,7 @@ help:
 	@echo "bench      times and memory beside a floor, from one run"
 	@echo "bench-sets what snapshots and restores cost, by size and data (real CH only)"
 	@echo "bench-disks  what a disk of a 4 GiB image costs in each way, beside cp"
+	@echo "bench-slots  what a sandbox's network costs, beside ip and nft"
 	@echo "unit       the unit tests (SAN=1: under ASan+UBSan)"
 	@echo "install    to DESTDIR and PREFIX ($(PREFIX))"
 	@echo "lint       formatting, man pages, shell scripts"
@@ -97,6 +98,11 @@ bench-sets: setup
 bench-disks: setup
 	@$(MAKE) -s -j2 all test-programs
 	@/usr/bin/python3 tests/bench/disks.py
+
+.PHONY: bench-slots
+bench-slots: setup
+	@$(MAKE) -s -j2 all test-programs
+	@/usr/bin/python3 tests/bench/slots.py
 
 .PHONY: soak
 soak:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""make soak: random operations over eight sandboxes; VMMs, shims and cloisterd are killed in between.
+"""make soak: random operations over eight sandboxes, with processes of all kinds killed in between.
 
 Each guest writes a pattern into its memory; its checksum must be right in every clone and after
-every wake. So must be each block of its disk, if it has one. state_dir is on ext4, xfs and btrfs in
-turn.
+every wake. So must be each block of its disk, if it has one. Some have a network, of a pool that is
+too small for all: no address is two sandboxes', and the stand-in's guests answer at theirs, from a
+world of the soak's own. state_dir is on ext4, xfs and btrfs in turn.
 
 A model knows what each answer may be; at the end, and whenever everything is destroyed, nothing may
 be left. The seed is printed, so that a run can be repeated.
 """
 import argparse
+import ipaddress
 import os
 import random
 import re
@@ -20,9 +22,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import diskmodel  # noqa: E402
 import filesystems  # noqa: E402
 import harness  # noqa: E402
+import networld  # noqa: E402
 from harness import wait_for  # noqa: E402
 
 DISK_MIB = 2
+POOL, PORTS, ADDRESSES = ipaddress.ip_network("100.96.0.0/29"), range(20000, 20004), 3
 NAMES = [f"s{i}" for i in range(8)]
 
 
@@ -31,8 +35,10 @@ class Soak:
         self.host, self.rng = host, rng
         self.state = {}      # name -> running, paused, hibernated or crashed
         self.sums = {}       # name -> the checksum of its guest's memory
-        self.templates = {}  # name -> (the checksum, the model of the disk) that a clone must have
+        self.templates = {}  # name -> (the checksum, the model of the disk) that a clone must have,
+                             #         and whether it has a network
         self.disks = {}      # name -> the model of its disk, or None
+        self.addresses = {}  # name -> its address outside, or None
         self.done = {}
         self.image = diskmodel.make_image(host, "base", [(0, 64, 1), (1500, 500, 2)], 1 << 20)
 
@@ -63,16 +69,53 @@ class Soak:
             if self.rng.randrange(2):
                 diskmodel.flush(self.host, name, 0)
 
+    def may_answer(self, name, networked):
+        """The statuses that a create may have; a crashed sandbox may have lost its address."""
+        if name in self.state:
+            return [409]
+        having = [n for n in self.state if self.addresses[n]]
+        if not networked or len(having) < ADDRESSES:
+            return [201]
+        alive = [n for n in having if self.state[n] != "crashed"]
+        return [429] if len(alive) >= ADDRESSES else [201, 429]
+
+    def note_created(self, name, answer):
+        """The answer may also be that there is no address left."""
+        if answer.status != 201:
+            what = {409: "taken", 429: "no address"}[answer.status]
+            self.done[what] = self.done.get(what, 0) + 1
+            return False
+        network = answer.json["network"]
+        address = network and network["address"]
+        others = [a for n, a in self.addresses.items()
+                  if self.state.get(n) not in (None, "crashed")]
+        assert not address or address not in others, (name, address, self.addresses)
+        self.state[name] = "running"
+        self.addresses[name] = address
+        return True
+
+    def reach(self, name):
+        """Its port 80, from outside: there while it runs, and not when nothing of it does."""
+        address, state = self.addresses.get(name), self.state.get(name)
+        if not address or state == "paused" or self.host.name != "standin":
+            return
+        answer = self.host.world.outside.get(address, 80, timeout=5 if state == "running" else 0.2)
+        # An address that was given back may be another's by now.
+        if state == "running" or address not in [self.addresses[n] for n in self.state
+                                                 if self.state[n] == "running"]:
+            assert bool(answer) == (state == "running"), (name, state, answer)
+
     def create(self, name):
+        network = None if self.rng.randrange(5) == 0 else {
+            "egress": self.rng.choice(["none", "internet"]), "ports": [{"guest": 80}]}
         disks = self.rng.choice([[], [{"image": "base", "size_mib": DISK_MIB},
                                       {"image": "base", "readonly": True}]])
         answer = self.host.api("POST", "/v1/sandboxes", {
             "id": name, "kernel": "tiny", "memory_mib": self.rng.choice([16, 32, 64]),
             "vcpus": self.rng.choice([1, 2]), "cmdline": f"tick={self.rng.choice([0, 20, 100])}",
-            "disks": disks})
-        assert answer.status == (409 if name in self.state else 201), answer
-        if name not in self.state:
-            self.state[name] = "running"
+            "disks": disks, "network": network})
+        assert answer.status in self.may_answer(name, network), answer
+        if self.note_created(name, answer):
             self.disks[name] = diskmodel.Model(self.image.data, DISK_MIB) if disks else None
             self.host.wait_console(name, "GUEST UP")
             self.ask(name, f"touch {self.rng.choice([1, 2, 4])}", r"TOUCHED (\d+)\n")
@@ -83,10 +126,11 @@ class Soak:
             return
         template = self.rng.choice(sorted(self.templates))
         answer = self.host.api("POST", "/v1/sandboxes", {"id": name, "template": template})
-        assert answer.status == (409 if name in self.state else 201), answer
-        if answer.status == 201:
-            self.state[name] = "running"
-            self.sums[name], disk = self.templates[template]
+        checksum, disk, networked = self.templates[template]
+        assert answer.status in self.may_answer(name, networked), answer
+        if self.note_created(name, answer):
+            assert bool(self.addresses[name]) == networked
+            self.sums[name] = checksum
             self.disks[name] = disk and disk.copy()
             self.check_sum(name)
 
@@ -98,7 +142,8 @@ class Soak:
         assert answer.status == (404 if not state else 201 if good else 409), answer
         if good:
             disk = self.disks[name]
-            self.templates[template] = self.sums[name], disk and disk.copy()
+            self.templates[template] = (self.sums[name], disk and disk.copy(),
+                                        bool(self.addresses[name]))
 
     def drop_template(self, _):
         template = f"t{self.rng.randrange(4)}"
@@ -116,6 +161,8 @@ class Soak:
 
     def wake(self, name):
         self._act(name, "wake", "hibernated", "running")
+        if self.state.get(name) == "running" and self.addresses[name]:
+            assert self.host.get(name)["network"]["address"] == self.addresses[name]
         self.check_sum(name)
 
     def pause(self, name):
@@ -172,7 +219,7 @@ class Soak:
     def run(self, operations):
         weights = {"create": 25, "clone": 15, "pause": 10, "resume": 10, "talk": 5, "destroy": 12,
                    "snapshot": 8, "drop_template": 4, "hibernate": 10, "wake": 12, "check_sum": 8,
-                   "write": 25, "kill_vmm": 6, "kill_shim": 5, "restart": 2}
+                   "write": 25, "reach": 12, "kill_vmm": 6, "kill_shim": 5, "restart": 2}
         for _ in range(operations):
             what = self.rng.choices(list(weights), list(weights.values()))[0]
             getattr(self, what)(self.rng.choice(NAMES))
@@ -186,8 +233,10 @@ class Soak:
 def soak_on(vmm, name, kind, arguments):
     config = f"bind_ro = {harness.PRELOAD}\nenv = LD_PRELOAD={harness.PRELOAD}" \
         if vmm == harness.REAL else ""
-    host = harness.Host(vmm, name, tenants=False, vmm_config=config,
-                        state_root=filesystems.mounts().get(kind) if kind else None)
+    world = networld.World(pool=POOL)
+    host = networld.NetHost(vmm, name, world, config=world.config(ports=PORTS), tenants=False,
+                            vmm_config=config,
+                            state_root=filesystems.mounts().get(kind) if kind else None)
     start = time.monotonic()
     try:
         soak = Soak(host.start(log_level="info"), random.Random(arguments.seed))
@@ -198,6 +247,8 @@ def soak_on(vmm, name, kind, arguments):
         print(f"seed {arguments.seed}; last of the log:\n{host.log_tail()}")
         host.cleanup()
         raise
+    finally:
+        world.close()
     print(f"{name} on {kind or 'what /var/tmp is on'}: {arguments.operations} operations in "
           f"{time.monotonic() - start:.1f} s, seed {arguments.seed}, left: {left or 'nothing'}; "
           f"{soak.done}", flush=True)

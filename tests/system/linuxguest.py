@@ -17,7 +17,6 @@ from networld import GATEWAY, GUEST, NetHost
 from test_linux_disk import cpio
 
 AGENT = os.path.join(harness.TOP, "build", "tests", "guest", "linux_agent")
-PRELOAD = os.path.join(harness.TOP, "build", "tests", "preload", "nested_state.so")
 CMDLINE = f"console=ttyS0 quiet tick=500 guest_ip={GUEST}/30 guest_gw={GATEWAY}"
 SECTOR = 512
 
@@ -42,8 +41,8 @@ class LinuxHost(NetHost):
     """Makes the guest's template when it is started for the first time."""
 
     def __init__(self, world, **options):
-        super().__init__(harness.REAL, "ch", world,
-                         vmm_config=f"bind_ro = {PRELOAD}\nenv = LD_PRELOAD={PRELOAD}", **options)
+        preload = f"bind_ro = {harness.PRELOAD}\nenv = LD_PRELOAD={harness.PRELOAD}"
+        super().__init__(harness.REAL, "ch", world, vmm_config=preload, **options)
 
     def make_template(self):
         self._add_guest()

@@ -17,6 +17,7 @@ from harness import alive, wait_for
 from netguest import StandinGuest, check_egress, check_ingress, connects
 from networld import (GATEWAY, GUEST, HOST, IN_POOL, METADATA, PORT, PORTS, PRIVATE, PUBLIC,
                       RESOLVER, SO_RCVBUFFORCE, UDP, NetHost, World, ipaddress)
+from test_cli import cli
 from test_disk_sets import at_once
 
 pytestmark = pytest.mark.standin
@@ -107,6 +108,34 @@ def test_other_rules_of_the_host_are_left_alone(net):
     # No rule of the host belongs to a sandbox.
     assert world.host.run("nft", "list", "table", "inet", f"cloister-{net.instance()}") == rules
     assert world.host.run("nft", "list", "table", "inet", "others") == others
+
+
+def test_rules_that_somebody_flushes_are_made_again(net):
+    """As a firewall that is reloaded does."""
+    world, table = net.world, f"cloister-{net.instance()}"
+    create(net, "a", "internet", ports=ports(80, host=PORTS[0]))
+    world.host.run("nft", "flush", "ruleset")
+    wait_for(lambda: table in world.host.run("nft", "list", "tables"), 10, "the table")
+    guest = StandinGuest(net, "a")
+    check_egress(world, {guest: [PUBLIC, RESOLVER]})
+    assert world.outside.get(HOST, PORTS[0])[0] == 200
+    create(net, "b", "internet")
+
+
+def test_client_options(net):
+    done = cli(net, "create", "--id", "a", "--kernel", "tiny", "--memory", "32", "--cmdline",
+               "tick=0", "--network", "list", "--allow", "10.5.5.5/32", "--port",
+               f"{PORTS[0]}:80", "--port", "7/udp", "--rate", "rx=50,tx=60", "--wait",
+               "http=80/health,timeout=20")
+    assert done.returncode == 0, done
+    network = net.get("a")["network"]
+    assert network["egress"] == "list" and network["allow"] == ["10.5.5.5/32"]
+    assert network["ports"] == [{"guest": 80, "proto": "tcp", "host": PORTS[0]},
+                                {"guest": 7, "proto": "udp"}]
+    assert network["rate"] == {"rx_mbps": 50, "tx_mbps": 60}
+    assert network["address"] in cli(net, "inspect", "a").stdout
+    assert net.world.outside.get(HOST, PORTS[0])[0] == 200
+    check_egress(net.world, {StandinGuest(net, "a"): ["10.5.5.5"]})
 
 
 # ------------------------------------------------------------------ flows
