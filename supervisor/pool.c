@@ -108,6 +108,9 @@ bool pool_adopt(struct pool *pool, const struct msg_network *n)
 	set(pool->slots, n->slot, true);
 	set_ports(pool, n, true);
 	pool->used++;
+	/* The search goes on behind those of before, so that theirs rest after a restart too. */
+	if (n->slot > pool->last)
+		pool->last = n->slot;
 	return true;
 }
 

@@ -110,6 +110,9 @@ static bool empty(struct flow *f, int fd)
 		return errno == EINTR || errno == EAGAIN;
 	f->at += (size_t)n;
 	f->length -= (size_t)n;
+	/* All of the room is there again: without that a buffer that was full once stays it. */
+	if (f->length == 0)
+		f->at = 0;
 	return true;
 }
 
