@@ -376,7 +376,9 @@ static bool client_step(struct client *c)
 		c->bytes += (uint32_t)n;
 		return true;
 	}
-	if (n == 0)
+	if (n < 0)
+		failed("sink");
+	else
 		dprintf(c->fd, "GOT %u %08x\n", c->bytes, c->sum);
 	return false;
 }

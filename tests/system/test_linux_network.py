@@ -93,9 +93,7 @@ def test_flows_of_each_policy(linux):
         "egress": n, **POLICIES[n][0], "ports": [*ports(80, host=host_ports[n]),
                                                  *ports(5000, proto="udp")]}) for n in POLICIES])
     guests = {LinuxGuest(linux, n): allowed for n, (_, allowed) in POLICIES.items()}
-    others = [linux.address("src")]
-    check_egress(linux.world, guests, others)
-    assert at_once([lambda g=g: g.tcp(others, 80) for g in guests]) == [set()] * len(guests)
+    check_egress(linux.world, guests, [linux.address("src")])
     at_once([lambda g=g: check_ingress(linux.world, g, host_ports[g.box]) for g in guests])
 
 
@@ -150,7 +148,7 @@ def test_frames_of_a_guest_that_lies(linux):
 
 
 def test_two_clones_talk_to_the_same_peer_at_the_same_time(linux):
-    boxes = [f"c{i}" for i in range(3)]
+    boxes = ["one", "two"]
     ready(linux, *boxes, network={"egress": "internet", "ports": open_ports()})
     addresses = [linux.address(b) for b in boxes]
     assert len(set(addresses)) == len(boxes)
@@ -346,7 +344,11 @@ def test_vsock_of_a_hibernated_and_of_a_woken_guest(linux):
         assert cut.read() == b""
     assert Stream(linux, "a", 2000).status == 409
     linux.act("a", "wake")
-    # Its driver resets what is open when it hears of the restore, which may be a little later.
-    linux.http("a", "/health")
-    with Stream(linux, "a", 2000) as stream:
-        assert exchange(stream.sock, b"on") == expected_sum(b"on")
+
+    def answers():
+        with Stream(linux, "a", 2000) as stream:
+            return stream.status == 101 and exchange(stream.sock, b"on") == expected_sum(b"on")
+
+    # CH counts its ports from the start again, so until the guest has closed what was cut the first
+    # one can be the port of that, and is refused or ended for it.
+    wait_for(answers, 5, "the woken guest's answer")
