@@ -17,7 +17,7 @@
 /* The body of vm.add-net. */
 #define CH_NET_BODY                                                                                \
 	"{\"id\":\"" CH_NET_ID "\",\"mac\":\"" CH_NET_MAC "\",\"num_queues\":2,\"queue_size\":"    \
-							  "256}"
+	"256}"
 #define CH_NET_MAC "02:c1:01:57:00:02" /* SLOT_GUEST_MAC */
 
 /* In vm.restore's body: one descriptor rides on it. */
