@@ -29,7 +29,8 @@ int confine_check_namespaces(int proc_fd, pid_t pid, const struct confine_ns *ho
 
 /*
  * Every thread of the process: uid and gid (all four) as given, no groups, all five capability
- * sets empty, no_new_privs. Needs no privilege.
+ * sets empty, no_new_privs, under a seccomp filter (ours; CH's main thread has none of its own).
+ * Needs no privilege.
  */
 int confine_check_threads(int proc_fd, pid_t pid, uid_t uid, gid_t gid, struct err *e);
 

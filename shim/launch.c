@@ -4,6 +4,7 @@
 #include "caps.h"
 #include "jail.h"
 #include "util.h"
+#include "vmm_filter.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -122,6 +123,9 @@ static _Noreturn void run_child(const struct child *c)
 	struct pollfd death = {.fd = CHILD_DEATH_FD, .events = POLLIN};
 	if (poll(&death, 1, 0) != 0)
 		child_fail(CHILD_REPORT_FD, "find the shim alive");
+	/* Last, as it denies some of what was done above. */
+	if (vmm_filter_load() < 0)
+		child_fail(CHILD_REPORT_FD, "load the system call filter");
 	execve(JAIL_VMM_PATH, (char *const *)(uintptr_t)l->argv, l->env);
 	child_fail(CHILD_REPORT_FD, "execute the VMM");
 }

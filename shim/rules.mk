@@ -12,3 +12,14 @@ $(B)/libshim.a: $(SHIM_OBJECTS)
 $(B)/cloister-shim: $(B)/shim/main.o $(B)/libshim.a $(B)/libcommon.a
 	@echo "  LD   $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(SHIM_LIBS) -o $@
+
+# The VMM's outer filter: a table of instructions, made by libseccomp once, here.
+$(B)/shim/gen/vmm_filter_gen: $(B)/shim/gen/vmm_filter_gen.o
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -lseccomp -o $@
+
+$(B)/shim/gen/vmm_filter_bpf.h: $(B)/shim/gen/vmm_filter_gen
+	$(Q)$< >$@.new && mv $@.new $@
+
+$(B)/shim/vmm_filter.o: CPPFLAGS += -I$(B)/shim/gen
+$(B)/shim/vmm_filter.o: $(B)/shim/gen/vmm_filter_bpf.h

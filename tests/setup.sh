@@ -4,7 +4,7 @@
 # only when something is missing. With "clang" as argument also what the second compiler takes.
 set -eu
 
-packages="gcc make libc6-dev libevent-dev libcjson-dev libcap-ng-dev libmd-dev
+packages="gcc make libc6-dev libevent-dev libcjson-dev libcap-ng-dev libmd-dev libseccomp-dev
 libinih-dev libmnl-dev libnftnl-dev libcmocka-dev iproute2 nftables python3 python3-pytest xz-utils
 mount e2fsprogs xfsprogs btrfs-progs"
 case "${1-}" in

@@ -5,6 +5,7 @@
 #include "caps.h"
 #include "confine.h"
 #include "util.h"
+#include "vmm_filter.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -19,6 +20,8 @@
 
 static int proc;
 static struct err e;
+/* This process is under the filter, which ends it for some calls. */
+static bool filtered;
 
 static int setup(void **unused)
 {
@@ -45,7 +48,8 @@ static pid_t child(bool (*prepare)(void))
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		failed = !prepare();
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (!filtered)
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (write(ends[1], &failed, 1) == 1)
 			for (;;)
 				pause();
@@ -76,7 +80,9 @@ static void need_root(void)
 static bool drop(void)
 {
 	const char *step;
-	return caps_drop_to_vmm(UID, UID, &step) == 0;
+	filtered = caps_drop_to_vmm(UID, UID, &step) == 0 &&
+		   prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && vmm_filter_load() == 0;
+	return filtered;
 }
 
 static void test_confined(void **unused)
@@ -126,6 +132,12 @@ static bool drop_but_capability(void)
 	       prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
 }
 
+static bool drop_but_filter(void)
+{
+	const char *step;
+	return caps_drop_to_vmm(UID, UID, &step) == 0;
+}
+
 static void *stay(void *unused)
 {
 	(void)unused;
@@ -168,6 +180,7 @@ static void test_one_thing_short(void **unused)
 		{drop_late_nnp, "NoNewPrivs is \"0\", not \"1\""},
 		{drop_but_bounding_set, "CapBnd is"},
 		{drop_but_capability, "CapPrm is"},
+		{drop_but_filter, "Seccomp is \"0\", not \"2\""},
 		{drop_all_but_a_thread, "Uid is \"0"},
 		{drop_all_but_main, "Uid is \"0"},
 	};
@@ -201,7 +214,8 @@ static void test_strange_status(void **unused)
 	static const char text[] = "Name:\tx\nUmask:\t0022\nUid:\t5\t5\t5\t5\nGid:\t6\t6\t6\t6\n"
 				   "Groups:\t \nCapInh:\t0000000000000000\nCapPrm:\t"
 				   "0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t"
-				   "0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\n";
+				   "0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\n"
+				   "Seccomp:\t2\nSeccomp_filters:\t1\n";
 	static const struct {
 		const char *old, *new, *says;
 	} cases[] = {
@@ -217,6 +231,12 @@ static void test_strange_status(void **unused)
 		{"Groups:\t ", "Groups:\t0 ", "Groups is \"0\""},
 		{"CapAmb", "CapXmb", "no CapAmb"},
 		{"Uid:", "Xid:", "no Uid"},
+		{"Seccomp:\t2", "Seccomp:\t0", "Seccomp is"},
+		{"Seccomp:\t2", "Seccomp:\t1", "Seccomp is"},
+		{"Seccomp:\t2", "Seccamp:\t2", "no Seccomp"},
+		{"filters:\t1", "filters:\t0", "Seccomp_filters is"},
+		{"filters:\t1", "filters:\tx", "Seccomp_filters is"},
+		{"_filters", "_filterz", "no Seccomp_filters"},
 	};
 	char path[64];
 	(void)unused;
