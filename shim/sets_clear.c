@@ -17,6 +17,24 @@
 
 static int remove_tree(int parent_fd, const char *name, int depth, struct err *e);
 
+/*
+ * One that a VMM made may be closed to us, who are root without the right to pass over modes. It is
+ * made ours, and its mode after it: what it stands in is ours, so nobody can put a link in its
+ * place.
+ */
+static int take_directory(int parent_fd, const char *name, struct err *e)
+{
+	struct stat st;
+	if (fchownat(parent_fd, name, 0, 0, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    fstatat(parent_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_errno(e, errno, "take directory %s of a set", name);
+	if (!S_ISDIR(st.st_mode))
+		return err_set(e, ERR_VMM, 0, "%s of a set is a directory no more", name);
+	if (fchmodat(parent_fd, name, 0700, 0) < 0)
+		return err_errno(e, errno, "open directory %s of a set", name);
+	return 0;
+}
+
 static int empty_tree(int fd, int depth, struct err *e)
 {
 	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -32,7 +50,9 @@ static int empty_tree(int fd, int depth, struct err *e)
 		    unlinkat(fd, d->d_name, 0) == 0 || errno == ENOENT)
 			continue;
 		if (errno == EISDIR && depth < REMOVE_DEPTH)
-			result = remove_tree(fd, d->d_name, depth + 1, e);
+			result = take_directory(fd, d->d_name, e) < 0
+					 ? -1
+					 : remove_tree(fd, d->d_name, depth + 1, e);
 		else
 			result = err_errno(e, errno, "remove %s of a set", d->d_name);
 	}
