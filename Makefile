@@ -65,6 +65,7 @@ help:
 	@echo "bench-sets what snapshots and restores cost, by size and data (real CH only)"
 	@echo "bench-disks  what a disk of a 4 GiB image costs in each way, beside cp"
 	@echo "bench-slots  what a sandbox's network costs, beside ip and nft"
+	@echo "fuzz       libFuzzer on what reads untrusted bytes, FUZZ_SECONDS (60) a target"
 	@echo "unit       the unit tests (SAN=1: under ASan+UBSan)"
 	@echo "install    to DESTDIR and PREFIX ($(PREFIX))"
 	@echo "lint       formatting, man pages, shell scripts"

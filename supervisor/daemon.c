@@ -9,6 +9,7 @@
 #include "notify.h"
 #include "sandbox.h"
 #include "spawner.h"
+#include "teardown.h"
 #include "util.h"
 #include "vmm_version.h"
 
@@ -191,7 +192,7 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	/* Requests in flight have no answer any more; their connections end. */
 	control_close(d->control);
 	for (struct sandbox *sb; (sb = TAILQ_FIRST(&d->registry.list));)
-		sandbox_free(sb);
+		teardown_forget(sb);
 	spawner_close(d->spawner);
 	registry_close(&d->registry);
 	template_close(&d->templates);

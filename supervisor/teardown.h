@@ -21,4 +21,7 @@ void teardown_ack(struct sandbox *sb);
 /* The spawner says that the shim ended. May free the sandbox. */
 void teardown_gone(struct sandbox *sb, const struct msg_gone *gone);
 
+/* The supervisor stops: whoever waits for the sandbox is told so, and its record is freed. */
+void teardown_forget(struct sandbox *sb);
+
 #endif

@@ -44,6 +44,7 @@ step "build" make -s -j2 all test-programs || exit 1
 step "build with ASan+UBSan" make -s -j2 SAN=1 OPT=-O1 all test-programs
 step "unit tests" make -s unit
 step "unit tests, ASan+UBSan" make -s SAN=1 OPT=-O1 unit
+step "fuzz corpora, ASan+UBSan" make -s SAN=1 OPT=-O1 fuzz-corpora
 step "the stand-in against its model" $pytest tests/standin tests/preload
 if [ "$(id -u)" = 0 ]; then
     step "system tests, stand-in and real Cloud Hypervisor" $pytest tests/system
@@ -56,7 +57,7 @@ command -v cloud-hypervisor >/dev/null || lack ch "real Cloud Hypervisor" "it is
 [ -w /dev/kvm ] || lack kvm "real Cloud Hypervisor" "/dev/kvm is not usable"
 [ -n "${CLOISTER_LINUX_GUEST-}" ] ||
     lack linux "the Linux guest" "CLOISTER_LINUX_GUEST names no directory"
-skip "clang, the random soak, repeated restarts" "they are in make soak"
+skip "clang, the fuzzers, the random soak, repeated restarts" "they are in make soak"
 
 printf '\nmake check took %s s\n' "$(($(date +%s) - started))"
 [ -z "$left_out" ] || printf 'left out:%s\n' "$left_out"

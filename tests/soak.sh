@@ -11,6 +11,9 @@ make -s -j2 CC=clang B=build/clang all test-programs
 make -s CC=clang B=build/clang unit
 CLOISTER_BUILD=build/clang $python -m pytest -q -p no:cacheprovider tests/system -k standin
 
+echo "== fuzzers"
+make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-20}"
+
 echo "== disks, on every file system"
 CLOISTER_SOAK=1 $python -m pytest -q -p no:cacheprovider tests/system -k disk
 

@@ -6,6 +6,7 @@
 #include "daemonworld.h"
 
 #include "adopt.h"
+#include "operate.h"
 #include "snapshot.h"
 #include "spec_disk.h"
 #include "teardown.h"
@@ -309,6 +310,24 @@ static void test_half_woken(void **unused)
 	assert_int_equal(adopted, 1);
 }
 
+/* ------------------------------------------------------------------ the supervisor's own end */
+
+static void test_stop_meets_waiters(void **unused)
+{
+	struct told paused = {0}, first = {0}, second = {0};
+	(void)unused;
+	struct sandbox *sb = running();
+	assert_int_equal(operate_pause(sb, on_done, &paused, &e), 0);
+	assert_int_equal(teardown_destroy(sb, 5000, on_done, &first, &e), 0);
+	assert_int_equal(teardown_destroy(sb, 5000, on_done, &second, &e), 0);
+	teardown_forget(sb);
+	assert_null(box());
+	assert_int_equal(paused.count, 1);
+	assert_int_equal(first.count, 1);
+	assert_int_equal(second.count, 1);
+	assert_int_equal(second.why.kind, ERR_UNAVAILABLE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,6 +341,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_left, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_half_made, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_half_woken, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stop_meets_waiters, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
