@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * supervisor/control: what a client writes to the control socket, all of it: request lines, paths,
- * queries, heads and bodies, several requests on a connection. The world has a running sandbox
- * whose shim answers every request with an error. First byte: who the client is.
+ * queries, heads and bodies, several requests on a connection. The world has a running sandbox.
+ * Bits of the first byte: whether the client is an admin, and whether the shim does what it is
+ * asked for or answers every request with an error.
  */
 #include "fuzz.h"
 
+/* Of all these bodies only some are used here. */
+#pragma GCC diagnostic ignored "-Wunused-function"
+#include "../unit/bodies.h"
 #include "../unit/daemonworld.h"
 #include "control.h"
 #include "log.h"
@@ -60,14 +64,69 @@ static void close_world(void)
 	teardown(NULL);
 }
 
-static void refuse_all(struct chan *c)
+static void refuse(struct chan *c, uint32_t id)
 {
 	struct err why, ignored;
 	err_set(&why, ERR_STATE, 0, "not now");
+	chan_send_err(c, id, &why, &ignored);
+}
+
+/* The guest's end goes at once: the client gets a stream that has a few bytes, and ends. */
+static void connected(struct chan *c, uint32_t id)
+{
+	const struct msg_connected body = {0};
+	struct err ignored;
+	int pair[2];
+	FUZZ_CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
+	send(pair[1], "hello", 5, MSG_NOSIGNAL);
+	chan_send(c, MSG_CONNECTED, id, &body, sizeof(body), pair[0], &ignored);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void oblige(struct chan *c, uint32_t id)
+{
+	static struct msg_counters_data counters;
+	static struct msg_console_data text;
+	struct msg_console_read ask;
+	const struct msg_done done = {.took_us = 1};
+	struct err ignored;
+	switch (m.header.type) {
+	case MSG_COUNTERS:
+		good_counters_data(&counters);
+		chan_send_counters_data(c, id, &counters, &ignored);
+		break;
+	case MSG_CONSOLE_READ:
+		FUZZ_CHECK(msg_read_console_read(&m, &ask, &ignored) == 0);
+		good_console_data(&text);
+		text.offset = ask.tail ? 0 : ask.offset;
+		text.end = text.offset + text.length;
+		chan_send_console_data(c, id, &text, &ignored);
+		break;
+	case MSG_CONNECT:
+		connected(c, id);
+		break;
+	case MSG_START:
+	case MSG_SNAPSHOT:
+		refuse(c, id);
+		break;
+	default:
+		chan_send_done(c, id, &done, &ignored);
+		break;
+	}
+}
+
+static void answer_all(struct chan *c, bool obliging)
+{
+	struct err ignored;
 	while (c->fd >= 0 && msg_recv(c->fd, &m, &ignored) == MSG_GOT) {
 		msg_close_fds(&m);
-		if (m.header.id)
-			chan_send_err(c, m.header.id, &why, &ignored);
+		if (!m.header.id)
+			continue;
+		if (obliging)
+			oblige(c, m.header.id);
+		else
+			refuse(c, m.header.id);
 	}
 }
 
@@ -93,7 +152,7 @@ static void check_answer(char *text, size_t length)
 	cJSON_Delete(json);
 }
 
-static void talk(struct fuzz_input *in)
+static void talk(struct fuzz_input *in, bool obliging)
 {
 	static char got[1 << 20];
 	size_t length = 0, sent = 0;
@@ -106,8 +165,8 @@ static void talk(struct fuzz_input *in)
 			n = send(fd, in->at + sent, in->left - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
 		sent += n > 0 ? (size_t)n : 0;
 		turn();
-		refuse_all(&shim);
-		refuse_all(&spawner);
+		answer_all(&shim, obliging);
+		answer_all(&spawner, obliging);
 		ssize_t r = recv(fd, got + length, sizeof(got) - 1 - length, MSG_DONTWAIT);
 		length += r > 0 ? (size_t)r : 0;
 		if (r == 0)
@@ -123,8 +182,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input in = {data, size};
 	int before = fuzz_free_fd();
-	open_world(fuzz_byte(&in) & 1);
-	talk(&in);
+	uint8_t who = fuzz_byte(&in);
+	open_world(who & 1);
+	talk(&in, who & 2);
 	close_world();
 	FUZZ_CHECK(fuzz_free_fd() == before);
 	return 0;
