@@ -6,11 +6,15 @@
  * call standin:at=MS:WHAT            once; MS from the start, on a command line from vm.boot
  *
  *   standin:snapshot=TRICK[@N]     what vm.snapshot does to the files it writes; TRICK is one of
- * short-state, short-config (half of it, and a 204 all the same), symlink, fifo (in state.json's
- * place), extra (one file more), huge (state.json is a huge sparse file), noclose (state.json stays
- * open and is written again and again after the 204), die (SIGKILL with half of state.json written)
+ * short-state, short-config (half of it, and a 204 all the same), symlink, fifo, socket (in
+ * state.json's place), extra (one file more), huge (state.json is a huge sparse file), noclose
+ * (state.json stays open and is written again and again after the 204), die (SIGKILL with half of
+ * state.json written)
+ *
  *   standin:load=MS                an OnDemand restore takes so long to load memory
+ *
  *   standin:resume=ignored         vm.restore does not resume: CH before 52 did not know how to
+ *
  *   standin:disk=ERROR[@N]         the guest's writes fail, or only its N-th request; ERROR is eio,
  * enospc or edquot
  *
@@ -72,6 +76,7 @@ static const char *const tricks[] = {
 	[TRICK_SHORT_CONFIG] = "short-config",
 	[TRICK_SYMLINK] = "symlink",
 	[TRICK_FIFO] = "fifo",
+	[TRICK_SOCKET] = "socket",
 	[TRICK_EXTRA] = "extra",
 	[TRICK_HUGE] = "huge",
 	[TRICK_NOCLOSE] = "noclose",

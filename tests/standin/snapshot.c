@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define SEND                                                                                       \
@@ -157,6 +159,17 @@ static char *snapshot_state(const struct boot *boot, const cJSON *devices)
 
 /* ---- writing ---- */
 
+/* A file of no ordinary kind that needs no mknod(2). */
+static int snapshot_bind(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	int result = bind(fd, (struct sockaddr *)&address, sizeof(address));
+	close(fd);
+	return result;
+}
+
 /* What order says may be put in a file's place: then nothing is opened and 0 comes back. */
 static int snapshot_create(const char *path, enum snapshot_trick trick)
 {
@@ -164,6 +177,8 @@ static int snapshot_create(const char *path, enum snapshot_trick trick)
 		return symlink("/etc/passwd", path) == 0 ? 0 : -1;
 	if (trick == TRICK_FIFO)
 		return mkfifo(path, 0600) == 0 ? 0 : -1;
+	if (trick == TRICK_SOCKET)
+		return snapshot_bind(path);
 	return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 }
 

@@ -529,6 +529,7 @@ def test_trick_short(base, trick, name):
 
 
 @pytest.mark.parametrize("trick, kind", [("symlink", stat.S_IFLNK), ("fifo", stat.S_IFIFO),
+                                         ("socket", stat.S_IFSOCK),
                                          ("huge", stat.S_IFREG), ("extra", stat.S_IFREG)])
 def test_trick_kind(base, trick, kind):
     for _, bad in spoilt(trick, base):
