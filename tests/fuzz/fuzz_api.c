@@ -9,6 +9,7 @@
 #include "spec.h"
 #include "spec_network.h"
 #include "spec_wait.h"
+#include "template.h"
 #include "util.h"
 
 #include <math.h>
@@ -43,20 +44,45 @@ static void round_trip(const struct spec *s)
 	spec_free(back);
 }
 
+/* The templates that there are: with a network or without, with ram or the VMM's own ranges. */
+static int from_template(struct spec *s, struct err *e)
+{
+	struct msg_create m = {
+		.vcpus = 2, .max_vcpus = 2, .memory_mib = 64, .max_memory_mib = 192, .kernel = "k"};
+	struct template t = {.content = MSG_SET_RAM};
+	if (strchr(s->template, 'n'))
+		m.network = (struct msg_network){
+			.slot = 9, .port_count = 1, .ports = {{MSG_PROTO_TCP, 80, 8080}}};
+	if (strchr(s->template, 'd')) {
+		m.disk_count = 1;
+		m.disks[0] =
+			(struct msg_disk){.image = "root", .size_mib = 8, .made = MSG_DISK_COPIED};
+	}
+	if (strchr(s->template, 'r'))
+		t.content = MSG_SET_RANGES;
+	if (strchr(s->template, 'v'))
+		m.flags |= MSG_CREATE_VSOCK;
+	t.spec = spec_from_msg(&m, e);
+	FUZZ_CHECK(t.spec);
+	int result = spec_use_template(s, &t, 53, e);
+	spec_free(t.spec);
+	return result;
+}
+
 static void use(struct spec *s)
 {
 	const struct msg_network fallback = {.egress = MSG_EGRESS_INTERNET};
 	struct err e;
 	spec_has_label(s, "a=b");
-	if (spec_network_settle(s, &fallback, &e) < 0 || spec_wait_check(s, &e) < 0) {
+	if ((s->template && from_template(s, &e) < 0) ||
+	    spec_network_settle(s, &fallback, &e) < 0 || spec_wait_check(s, &e) < 0) {
 		FUZZ_CHECK(e.kind == ERR_INVALID && fuzz_is_printable(e.text, sizeof(e.text)));
 		return;
 	}
-	/* Its address is given out later; a template brings the rest. */
+	/* Its address is given out later. */
 	if (s->networked)
 		s->network.slot = 1;
-	if (!s->template)
-		round_trip(s);
+	round_trip(s);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
