@@ -274,13 +274,18 @@ def test_replace(bare, raw, tmp_path):
 # ------------------------------------------------------------------ interrupted, and at once
 
 
+def heed_signals():
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def slow_import(host, tmp_path, name="base"):
     source = write(tmp_path / "slow.img", b"x", SLOW_BYTES)
-    # What the suite was started to ignore (nohup) the import would ignore too.
+    # What the suite was started to ignore (nohup, a shell's background) the import would ignore too.
     process = subprocess.Popen(command(host, "import", "disk", name, source),
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
+                               preexec_fn=heed_signals)
     try:
         wait_for(lambda: os.path.exists(os.path.join(folder(host), f".new:{name}"))
                  or process.poll() is not None, 10, "the import's start")
