@@ -87,6 +87,18 @@ int file_check_regular(int fd, const struct file_rule *rule, const char *what, u
 	return 0;
 }
 
+int file_check_mount(int dirfd, int fd, const char *what, struct err *e)
+{
+	struct statx dir, file;
+	if (statx(dirfd, "", AT_EMPTY_PATH, STATX_MNT_ID, &dir) < 0 ||
+	    statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &file) < 0)
+		return err_errno(e, errno, "stat %s", what);
+	if (dir.stx_mnt_id != file.stx_mnt_id)
+		return err_set(e, ERR_INVALID, 0, "%s is on another mount than its directory",
+			       what);
+	return 0;
+}
+
 int file_write_text(int dirfd, const char *path, const char *text, struct err *e)
 {
 	CLEANUP_FD int fd = file_open_beneath(dirfd, path, O_WRONLY, 0, "file", e);

@@ -42,6 +42,12 @@ struct file_rule {
 int file_check_regular(int fd, const struct file_rule *rule, const char *what, uint64_t *bytes,
 		       struct err *e);
 
+/*
+ * Whether what fd names lies on the mount of its directory: nothing was mounted over it (statx(2),
+ * STATX_MNT_ID). ERR_INVALID otherwise.
+ */
+int file_check_mount(int dirfd, int fd, const char *what, struct err *e);
+
 /* Writes text to an existing file (a /proc or cgroup attribute) in one write(2). */
 int file_write_text(int dirfd, const char *path, const char *text, struct err *e);
 

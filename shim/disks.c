@@ -117,19 +117,6 @@ static int open_device(const struct disks_order *order, struct msg_disk *disk, d
 
 /* ------------------------------------------------------------------ images */
 
-/* A file must be what its name says, not something that was mounted over it. */
-static int check_mount(int dir_fd, int fd, const char *what, struct err *e)
-{
-	struct statx dir, file;
-	if (statx(dir_fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &dir) < 0 ||
-	    statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &file) < 0)
-		return err_errno(e, errno, "stat %s", what);
-	if (dir.stx_mnt_id != file.stx_mnt_id)
-		return err_set(e, ERR_INVALID, 0, "%s is on another mount than its directory",
-			       what);
-	return 0;
-}
-
 static int open_image(const struct disks_order *order, const char *name, uint64_t *bytes,
 		      struct err *e)
 {
@@ -150,7 +137,7 @@ static int open_image(const struct disks_order *order, const char *name, uint64_
 			       "%s does not exist: see `cloister image import disk`", what);
 	const struct file_rule rule = {.owner = 0, .forbidden = 022};
 	if (fd < 0 || file_check_regular(fd, &rule, what, bytes, e) < 0 ||
-	    check_mount(dir, fd, what, e) < 0)
+	    file_check_mount(dir, fd, what, e) < 0)
 		return -1;
 	if (fstat(fd, &st) == 0 && (st.st_mode & 0444) != 0444)
 		return err_set(e, ERR_INVALID, 0, "%s must be readable for all (mode 0444)", what);
@@ -249,7 +236,7 @@ static int wake_own(const struct disks_order *order, uint32_t i, const struct ms
 	CLEANUP_FD int fd =
 		file_open_beneath(dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0, what, e);
 	if (fd < 0 || file_check_regular(fd, &rule, what, &bytes, e) < 0 ||
-	    check_mount(dir_fd, fd, what, e) < 0 || sets_disk_of(fd, &is, e) < 0)
+	    file_check_mount(dir_fd, fd, what, e) < 0 || sets_disk_of(fd, &is, e) < 0)
 		return ours(e);
 	if (bytes != bytes_of(disk) || is.time_ns != order->set_disks[i].time_ns)
 		return err_set(e, ERR_INTERNAL, 0,
@@ -323,7 +310,7 @@ int disks_open(const struct disks_order *order, struct msg_create *spec, struct 
 	if (sets_has_own_disk(spec)) {
 		own = file_make_dir(order->sandboxes_fd, order->key, 0, 0, 0755, e);
 		dir = own < 0 ? -1 : file_make_dir(own, SETS_DISKS, 0, 0, 0755, e);
-		if (dir < 0 || check_mount(own, dir, SETS_DISKS, e) < 0)
+		if (dir < 0 || file_check_mount(own, dir, SETS_DISKS, e) < 0)
 			return ours(e);
 	}
 	if (open_sources(&m, e) < 0)

@@ -281,20 +281,7 @@ static int damaged(struct err *e)
 	return -1;
 }
 
-/* Mounts on the files of a set would hide what was checked and digested. */
-static int check_same_mount(int dir_fd, int fd, const char *what, struct err *e)
-{
-	struct statx dir, file;
-	if (statx(dir_fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &dir) < 0 ||
-	    statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &file) < 0)
-		return err_errno(e, errno, "stat %s", what);
-	if (dir.stx_mnt_id != file.stx_mnt_id)
-		return err_set(e, ERR_INTERNAL, 0, "%s is on another mount than its directory",
-			       what);
-	return 0;
-}
-
-/* A file of a set, checked on its descriptor. */
+/* A file of a set, checked on its descriptor; a mount on it would hide what was digested. */
 int sets_open_file(int dir_fd, const char *name, const char *what, uint64_t *bytes, struct err *e)
 {
 	const struct file_rule rule = {.owner = 0, .forbidden = 0222};
@@ -306,7 +293,7 @@ int sets_open_file(int dir_fd, const char *name, const char *what, uint64_t *byt
 	if (fd < 0 && e->kind == ERR_NOT_FOUND)
 		return err_set(e, ERR_INTERNAL, 0, "%s is missing: the set is damaged", full);
 	if (fd < 0 || file_check_regular(fd, &rule, full, bytes, e) < 0 ||
-	    check_same_mount(dir_fd, fd, full, e) < 0)
+	    file_check_mount(dir_fd, fd, full, e) < 0)
 		return damaged(e);
 	return fd_take(&fd);
 }

@@ -5,20 +5,37 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-failed=""
+failures=$(mktemp)
+logs=$(mktemp -d)
+trap 'rm -rf "$failures" "$logs"' EXIT
 left_out=""
 python=/usr/bin/python3
 pytest="$python -m pytest -q -rs -p no:cacheprovider"
 started=$(date +%s)
+
+fail() { # what
+    printf '  %s\n' "$1" >>"$failures"
+}
 
 step() { # name, command...
     name=$1
     shift
     printf '\n== %s\n' "$name"
     before=$(date +%s)
-    "$@" </dev/null || failed="$failed
-  $name"
+    "$@" </dev/null || fail "$name"
     printf -- '-- %s: %s s\n' "$name" "$(($(date +%s) - before))"
+}
+
+# System tests wait much more than they compute: lanes beside each other take little longer than the
+# longest. What each of them said comes at the end.
+lanes() { # functions
+    for lane in "$@"; do
+        "$lane" >"$logs/$lane" 2>&1 &
+    done
+    wait
+    for lane in "$@"; do
+        cat "$logs/$lane"
+    done
 }
 
 skip() { # what, why
@@ -32,25 +49,39 @@ must() { # is the word in CLOISTER_MUST?
 
 lack() { # word of CLOISTER_MUST, what, why
     if must "$1"; then
-        failed="$failed
-  $2: CLOISTER_MUST asks for $1, but $3"
+        fail "$2: CLOISTER_MUST asks for $1, but $3"
     else
         skip "$2" "$3"
     fi
 }
 
-step "build" make -s -j2 all test-programs || exit 1
-[ -z "$failed" ] || { echo "the build failed"; exit 1; }
-step "build with ASan+UBSan" make -s -j2 SAN=1 OPT=-O1 all test-programs
-step "unit tests" make -s unit
-step "unit tests, ASan+UBSan" make -s SAN=1 OPT=-O1 unit
-step "fuzz corpora, ASan+UBSan" make -s SAN=1 OPT=-O1 fuzz-corpora
-step "the stand-in against its model" $pytest tests/standin tests/preload
-if [ "$(id -u)" = 0 ]; then
-    step "system tests, stand-in and real Cloud Hypervisor" $pytest tests/system
+unit() {
+    step "unit tests" make -s unit
+}
+unit_sanitized() {
+    step "unit tests, ASan+UBSan" make -s SAN=1 OPT=-O1 unit
+}
+system_real() {
+    step "system tests, real Cloud Hypervisor" $pytest tests/system -k "not standin"
+}
+system_standin() {
+    step "the stand-in against its model" $pytest tests/standin tests/preload
+    step "system tests, stand-in" $pytest tests/system -k standin
+}
+system_sanitized() {
+    step "fuzz corpora, ASan+UBSan" make -s SAN=1 OPT=-O1 fuzz-corpora
     step "system tests, stand-in, ASan+UBSan" \
         env CLOISTER_BUILD=build/san $pytest tests/system -k standin
+}
+
+step "build" make -s -j2 all test-programs
+[ ! -s "$failures" ] || { echo "the build failed"; exit 1; }
+step "build with ASan+UBSan" make -s -j2 SAN=1 OPT=-O1 all test-programs
+lanes unit unit_sanitized
+if [ "$(id -u)" = 0 ]; then
+    lanes system_real system_standin system_sanitized
 else
+    step "the stand-in against its model" $pytest tests/standin tests/preload
     lack root "system tests" "not run as root"
 fi
 command -v cloud-hypervisor >/dev/null || lack ch "real Cloud Hypervisor" "it is not on PATH"
@@ -61,8 +92,9 @@ skip "clang, the fuzzers, the random soak, repeated restarts" "they are in make 
 
 printf '\nmake check took %s s\n' "$(($(date +%s) - started))"
 [ -z "$left_out" ] || printf 'left out:%s\n' "$left_out"
-if [ -n "$failed" ]; then
-    printf 'FAILED:%s\n' "$failed"
+if [ -s "$failures" ]; then
+    echo "FAILED:"
+    cat "$failures"
     exit 1
 fi
 echo "all passed"

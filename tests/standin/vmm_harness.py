@@ -142,6 +142,8 @@ class Vmm:
         except OSError:
             shutil.rmtree(self.dir, ignore_errors=True)
             raise
+        # While we listen too: a VMM that ends at once would leave nobody to connect to.
+        self.conn = Connection(self)
         api.close()
         events.close()
         for fd in (slave, out, err):
@@ -149,7 +151,6 @@ class Vmm:
         self.events.setblocking(False)
         self.text = {self.out: b"", self.err: b""}
         self.records, self.torn = [], []
-        self.conn = Connection(self)
 
     # -- configuration, as the shim sends it
     def config(self, cmdline="", **more):

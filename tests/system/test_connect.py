@@ -2,19 +2,16 @@
 """Connections to a guest's vsock ports, by the API and by `cloister connect`, and creates that wait
 for a guest. (How the bytes are passed on is tested in unit/test_supervisor_connect.c.)
 """
-import lzma
 import os
 import signal
 import socket
 import subprocess
-import threading
 import time
 
 import pytest
 
 import harness
-from conftest import need
-from harness import LINUX_GUEST, TENANT_UIDS, wait_for
+from harness import TENANT_UIDS, wait_for
 from test_api import is_problem
 from test_cli import CLOISTER, cli, environment, start
 from test_snapshot import drop_template, restore, snapshot
@@ -287,33 +284,3 @@ def test_client_options(host):
                "--port", "8080:80", "--port", "53/udp", "--rate", "rx=5,tx=6", "--wait",
                "http=80/health,status=204,timeout=5")
     assert done.returncode == 1 and "no [network] pool" in done.stderr, done
-
-
-# ------------------------------------------------------------------ a real guest
-
-
-@pytest.mark.ch
-def test_linux(host):
-    """The real VMM's idea of it: a guest that listens, one port that is shut, ends in both ways."""
-    need("linux")
-    unpacked = os.path.join(host.base, "vmlinux")
-    with lzma.open(os.path.join(LINUX_GUEST, "vmlinux.xz")) as packed, open(unpacked, "wb") as out:
-        out.write(packed.read())
-    host.add_image("kernels", "linux", unpacked)
-    host.add_image("initramfs", "linux", os.path.join(LINUX_GUEST, "initrd.cpio"))
-    box = host.create(id="linux", kernel="linux", initramfs="linux", memory_mib=64, vsock=True,
-                      cmdline="console=ttyS0 quiet tick=0", wait_for={"vsock": 1024,
-                                                                      "timeout_s": 120})
-    assert box["timings_us"]["ready_us"] > 0
-    with Stream(host, "linux", 1024) as stream:
-        stream.sock.sendall(GET)
-        assert stream.read().startswith(b"HTTP/1.0 200")
-    is_problem(connects(host, "linux", 77), 502, "vsock port 77")
-    done = cli(host, "connect", "linux", "1024", data=GET.decode())
-    assert done.returncode == 0 and done.stdout.startswith("HTTP/1.0 200"), done
-    threads = [threading.Thread(target=cli, args=(host, "connect", "linux", "1024"),
-                                kwargs={"data": GET.decode()}) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
