@@ -60,6 +60,7 @@ unit() {
 }
 unit_sanitized() {
     step "unit tests, ASan+UBSan" make -s SAN=1 OPT=-O1 unit
+    step "fuzz corpora, ASan+UBSan" make -s SAN=1 OPT=-O1 fuzz-corpora
 }
 system_real() {
     step "system tests, real Cloud Hypervisor" $pytest tests/system -k "not standin"
@@ -69,7 +70,6 @@ system_standin() {
     step "system tests, stand-in" $pytest tests/system -k standin
 }
 system_sanitized() {
-    step "fuzz corpora, ASan+UBSan" make -s SAN=1 OPT=-O1 fuzz-corpora
     step "system tests, stand-in, ASan+UBSan" \
         env CLOISTER_BUILD=build/san $pytest tests/system -k standin
 }
