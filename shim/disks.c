@@ -186,12 +186,13 @@ static int run(struct making *m, struct diskmake *make, int more, struct err *e)
 {
 	const struct disks_order *order = m->order;
 	while (more == 1) {
-		if (order->tell && order->tell(order->arg, m->done + make->at, m->total, e) < 0)
-			return -1;
 		if (clock_us() > order->deadline_us)
 			return err_set(e, ERR_DEADLINE, 0,
 				       "the disk could not be copied within [limits] disks_ms");
 		more = diskmake_step(make, e);
+		if (more == 1 && order->tell &&
+		    order->tell(order->arg, m->done + make->at, m->total, e) < 0)
+			return -1;
 	}
 	m->done += make->bytes;
 	return more;
