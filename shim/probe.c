@@ -155,7 +155,8 @@ static int run(bool alone)
 		log_error("%s", e.text);
 		return 1;
 	}
-	if ((alone && hostns_enter(policy, &e) < 0) || probe(policy, &report, &e) < 0) {
+	if (caps_drop_to_setup(policy, &e) < 0 || (alone && hostns_enter(policy, &e) < 0) ||
+	    probe(policy, &report, &e) < 0) {
 		report = (struct probe_report){.err = e};
 		str_clean(report.err.text);
 	}

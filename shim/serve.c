@@ -3,6 +3,7 @@
 
 #include "announce.h"
 #include "boot.h"
+#include "caps.h"
 #include "connect.h"
 #include "ending.h"
 #include "log.h"
@@ -237,7 +238,7 @@ static int prepare(struct shim *s, const char *key, uid_t uid, struct err *e)
 	if (close_range(SERVE_UID_FD + 1, ~0u, 0) < 0)
 		return err_errno(e, errno, "close descriptors");
 	s->policy = policy_map(SERVE_POLICY_FD, e);
-	if (!s->policy)
+	if (!s->policy || caps_drop_to_setup(s->policy, e) < 0)
 		return -1;
 	chan_open(&s->link, SERVE_LINK_FD, LINK_QUEUE_MAX);
 	signal(SIGPIPE, SIG_IGN);

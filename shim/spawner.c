@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "spawner.h"
 
+#include "caps.h"
 #include "file.h"
 #include "hostns.h"
 #include "leash.h"
@@ -394,7 +395,7 @@ static int prepare(struct spawner *s, struct err *e)
 	umask(022);
 	raise_fd_limit();
 	s->policy = policy_map(SPAWNER_POLICY_FD, e);
-	if (!s->policy)
+	if (!s->policy || caps_cut_spawner(s->policy, e) < 0)
 		return -1;
 	chan_open(&s->link, SPAWNER_LINK_FD, LINK_QUEUE_MAX);
 	s->table.policy = s->policy;
@@ -408,7 +409,7 @@ static int prepare(struct spawner *s, struct err *e)
 	spawner_find_leftovers(&s->table);
 	/* Without a version there is no VMM to start; the supervisor is told at its HELLO. */
 	spawner_start_probe(&s->start, &s->vmm);
-	return 0;
+	return caps_settle_spawner(s->policy, e);
 }
 
 /* Nobody listens on it any more, or ever has; the next supervisor makes its own. */
