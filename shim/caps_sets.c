@@ -18,10 +18,9 @@ static const struct {
 	unsigned roles;
 	bool network; /* only where [network] pool is set */
 } needs[] = {
-	/* jail.c: device nodes, memory, vsock and disks become the sandbox's uid's. uplink.c: the
-	 * shim's socket becomes the supervisor's. */
-	{CAP_CHOWN, SETUP, false},
-	/* snapshot.c, vsock.c: what the VMM wrote is taken over before it is opened. */
+	/* snapshot.c, vsock.c: what the VMM wrote is taken over before it is opened. And before that
+	 * jail.c, disks.c, uplink.c: nodes, memory, vsock and disks become the sandbox's uid's, the
+	 * shim's socket the supervisor's. */
 	{CAP_CHOWN, SERVING, false},
 	/* sets_clear.c: so is what a VMM that is gone left behind. */
 	{CAP_CHOWN, SPAWNER, false},
@@ -30,8 +29,7 @@ static const struct {
 	 * hibernated sandbox, which are its uid's. */
 	{CAP_DAC_OVERRIDE, SETUP, false},
 	{CAP_DAC_OVERRIDE, SPAWNER, false},
-	/* launch.c, leash.c: the VMM has a uid of its own. */
-	{CAP_KILL, SETUP, false},
+	/* launch.c, ending.c: the VMM has a uid of its own. */
 	{CAP_KILL, SERVING, false},
 	/* jail.c: the nodes of the jail's /dev. */
 	{CAP_MKNOD, SETUP, false},

@@ -9,7 +9,7 @@
 
 enum caps_role {
 	CAPS_SPAWNER, /* the spawner itself, once it serves */
-	CAPS_SETUP,   /* a shim, or a probe, until its VMM has been executed */
+	CAPS_SETUP,   /* what a shim, or a probe, has beyond CAPS_SERVING until it serves */
 	CAPS_SERVING, /* a shim afterwards */
 	CAPS_IMPORT,  /* the client's imports, which work on STATE_DIR as root */
 	CAPS_ROLE_COUNT

@@ -17,6 +17,9 @@ make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-20}"
 echo "== disks, on every file system"
 CLOISTER_SOAK=1 $python -m pytest -q -p no:cacheprovider tests/system -k disk
 
+echo "== capabilities, without each of them"
+CLOISTER_SOAK=1 $python -m pytest -q -p no:cacheprovider tests/system/test_caps.py
+
 echo "== random operations"
 $python tests/soak/soak.py --operations "${SOAK_OPERATIONS:-1000}"
 make -s -j2 SAN=1 OPT=-O1 all
