@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli_import.h"
 
+#include "caps.h"
 #include "cli_request.h"
 #include "config.h"
 #include "file.h"
@@ -223,8 +224,6 @@ static int import(const struct cli_options *o, const struct policy *p, struct ms
 	str_copy(set->parent, sizeof(set->parent), set->key);
 	set->created_real_us = clock_real_us();
 	set->content = MSG_SET_RANGES | MSG_SET_CONFIG;
-	if (open_source(o->args[2], &source, &set->spec, e) < 0)
-		return -1;
 	/* A set does not say which CH made it. */
 	if (o->vmm_version) {
 		if (!str_copy(set->vmm_version, sizeof(set->vmm_version), o->vmm_version))
@@ -233,6 +232,9 @@ static int import(const struct cli_options *o, const struct policy *p, struct ms
 				     e) < 0) {
 		return err_prefix(e, "--vmm-version was not given");
 	}
+	/* The probe was the last that takes root's rights: what comes now may be anybody's. */
+	if (caps_drop_to_import(e) < 0 || open_source(o->args[2], &source, &set->spec, e) < 0)
+		return -1;
 	CLEANUP_FD int state = file_open_dir(p->state_dir, e);
 	CLEANUP_FD int templates =
 		state < 0

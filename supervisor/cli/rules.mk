@@ -5,4 +5,4 @@ PROGRAMS += $(B)/cloister
 # Of the other two programs it takes what `templates import` needs: the configuration, sets on disk.
 $(B)/cloister: $(CLI_OBJECTS) $(B)/libsupervisor.a $(B)/libshim.a $(B)/libcommon.a
 	@echo "  LD   $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcjson -linih -lmd
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcjson -lcap-ng -linih -lmd

@@ -185,7 +185,7 @@ static int check_serving(void)
 }
 static int check_import(void)
 {
-	return check_for_good(to_import, 1ull << CAP_DAC_READ_SEARCH);
+	return check_for_good(to_import, 1ull << CAP_DAC_OVERRIDE);
 }
 static int check_vmm(void)
 {
