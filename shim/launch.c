@@ -3,6 +3,8 @@
 
 #include "caps.h"
 #include "jail.h"
+#include "jail_landlock.h"
+#include "landlock.h"
 #include "util.h"
 #include "vmm_filter.h"
 
@@ -31,6 +33,7 @@
 /* Where the child keeps what it needs until execve closes it; above LAUNCH_FDS. */
 #define CHILD_REPORT_FD LAUNCH_FDS
 #define CHILD_DEATH_FD	(LAUNCH_FDS + 1)
+#define CHILD_RULES_FD	(LAUNCH_FDS + 2)
 
 /* What the child says when it cannot get to execve. */
 struct report {
@@ -43,6 +46,7 @@ struct child {
 	int fds[LAUNCH_FDS];
 	int report_w;
 	int death_r;
+	int rules; /* Landlock's, or -1 */
 };
 
 static _Noreturn void child_fail(int report_fd, const char *step)
@@ -94,9 +98,10 @@ static void place_fds(const struct child *c)
 			child_fail(c->report_w, "place descriptors");
 	}
 	if (dup3(c->report_w, CHILD_REPORT_FD, O_CLOEXEC) < 0 ||
-	    dup3(c->death_r, CHILD_DEATH_FD, O_CLOEXEC) < 0)
+	    dup3(c->death_r, CHILD_DEATH_FD, O_CLOEXEC) < 0 ||
+	    (c->rules >= 0 && dup3(c->rules, CHILD_RULES_FD, O_CLOEXEC) < 0))
 		child_fail(c->report_w, "place descriptors");
-	if (close_range(CHILD_DEATH_FD + 1, ~0u, 0) < 0)
+	if (close_range(c->rules >= 0 ? CHILD_RULES_FD + 1 : CHILD_RULES_FD, ~0u, 0) < 0)
 		child_fail(CHILD_REPORT_FD, "close descriptors");
 }
 
@@ -123,6 +128,8 @@ static _Noreturn void run_child(const struct child *c)
 	struct pollfd death = {.fd = CHILD_DEATH_FD, .events = POLLIN};
 	if (poll(&death, 1, 0) != 0)
 		child_fail(CHILD_REPORT_FD, "find the shim alive");
+	if (c->rules >= 0 && landlock_enforce(CHILD_RULES_FD) < 0)
+		child_fail(CHILD_REPORT_FD, "put itself under Landlock");
 	/* Last, as it denies some of what was done above. */
 	if (vmm_filter_load() < 0)
 		child_fail(CHILD_REPORT_FD, "load the system call filter");
@@ -199,11 +206,23 @@ void launch_kill(struct launch_vmm *vmm, int timeout_ms)
 	fd_close(&vmm->death_pipe);
 }
 
+static int prepare_rules(struct child *c, struct err *e)
+{
+	CLEANUP_FD int rules = -1;
+	if (jail_landlock_open(&rules, e) < 0)
+		return -1;
+	if (rules >= 0 && (c->rules = high_fd(rules, e)) < 0)
+		return -1;
+	return 0;
+}
+
 static int start(struct child *c, int report_w, int death_r, struct launch_vmm *vmm, struct err *e)
 {
 	c->report_w = high_fd(report_w, e);
 	c->death_r = high_fd(death_r, e);
 	int result = c->report_w < 0 || c->death_r < 0 ? -1 : 0;
+	if (result == 0)
+		result = prepare_rules(c, e);
 	for (int i = 0; result == 0 && i < LAUNCH_FDS; i++)
 		if (c->launch->fds[i] >= 0 && (c->fds[i] = high_fd(c->launch->fds[i], e)) < 0)
 			result = -1;
@@ -213,6 +232,7 @@ static int start(struct child *c, int report_w, int death_r, struct launch_vmm *
 		fd_close(&c->fds[i]);
 	fd_close(&c->report_w);
 	fd_close(&c->death_r);
+	fd_close(&c->rules);
 	return result;
 }
 
@@ -229,8 +249,11 @@ static bool has_ended(const struct launch_vmm *vmm, const struct err *e)
 int launch_vmm(const struct launch *launch, struct launch_vmm *vmm, struct err *e)
 {
 	int report_pipe[2], death_pipe[2];
-	struct child c = {
-		.launch = launch, .fds = {-1, -1, -1, -1, -1}, .report_w = -1, .death_r = -1};
+	struct child c = {.launch = launch,
+			  .fds = {-1, -1, -1, -1, -1},
+			  .report_w = -1,
+			  .death_r = -1,
+			  .rules = -1};
 	*vmm = (struct launch_vmm){.pid = -1, .pidfd = -1, .death_pipe = -1};
 	if (pipe2(report_pipe, O_CLOEXEC) < 0)
 		return err_errno(e, errno, "make a pipe");

@@ -52,6 +52,7 @@ void control_sandbox_info(struct control_request *r)
 	for (size_t i = 0; i < ARRAY_SIZE(features); i++)
 		cJSON_AddBoolToObject(host, features[i].name,
 				      (d->vmm.features & features[i].bit) != 0);
+	cJSON_AddNumberToObject(host, "landlock_abi", d->landlock_abi);
 	cJSON_AddBoolToObject(host, "network", d->pool.usable > 0);
 	cJSON_AddBoolToObject(host, "require_limits", (int)d->config.policy.require_limits);
 	cJSON *you = cJSON_AddObjectToObject(o, "you");

@@ -5,6 +5,7 @@
 #include "check.h"
 #include "control.h"
 #include "drop.h"
+#include "landlock.h"
 #include "log.h"
 #include "notify.h"
 #include "sandbox.h"
@@ -223,6 +224,13 @@ static int start_as_root(struct daemon *d, int *link_fd, pid_t *spawner, struct 
 	struct policy *p = &d->config.policy;
 	if (chdir("/") < 0)
 		return err_errno(e, errno, "change to /");
+	/* Now: it may not ask any more when it has narrowed itself down. */
+	d->landlock_abi = landlock_abi();
+	if (d->landlock_abi)
+		log_info("Landlock ABI %u", d->landlock_abi);
+	else
+		log_warning("this kernel has no Landlock, or it is switched off (lsm=): VMMs and "
+			    "cloisterd run without it");
 	CLEANUP_FD int shim = host_open_shim(e);
 	if (shim < 0 || host_prepare(&d->host, &d->config, e) < 0)
 		return -1;
@@ -237,6 +245,10 @@ static int start_as_root(struct daemon *d, int *link_fd, pid_t *spawner, struct 
 	raise_fd_limit();
 	if (drop_root(p, e) < 0) {
 		err_prefix(e, "the drop of root failed");
+		fd_close(link_fd);
+		return -1;
+	}
+	if (drop_access(&d->host, e) < 0) {
 		fd_close(link_fd);
 		return -1;
 	}

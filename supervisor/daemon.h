@@ -34,6 +34,7 @@ struct daemon {
 	struct control *control;
 	struct daemon_connects connects; /* connections of clients to guests */
 	struct msg_host vmm;		 /* what the spawner found out */
+	unsigned landlock_abi;		 /* 0: the kernel has none */
 	int64_t started_real_us;	 /* CLOCK_REALTIME */
 	int64_t started_us;		 /* CLOCK_MONOTONIC */
 	bool stopping;

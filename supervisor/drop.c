@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "drop.h"
 
+#include "landlock.h"
+#include "util.h"
+
 #include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/securebits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+
+#define LOCKED_SECUREBITS                                                                          \
+	(SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |                           \
+	 SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |   \
+	 SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED)
 
 static int capabilities_are_empty(struct err *e)
 {
@@ -48,6 +57,9 @@ static int prove_no_return(const struct policy *p, struct err *e)
 		return err_set(e, ERR_INTERNAL, 0, "root's ids could be taken again");
 	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1 || prctl(PR_GET_DUMPABLE) != 0)
 		return err_set(e, ERR_INTERNAL, 0, "no_new_privs or dumpable did not take");
+	if (prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) != (int)LOCKED_SECUREBITS ||
+	    prctl(PR_SET_SECUREBITS, 0, 0, 0, 0) == 0)
+		return err_set(e, ERR_INTERNAL, 0, "the secure bits are not locked");
 	snprintf(path, sizeof(path), "%s/instance", p->state_dir);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
@@ -57,22 +69,56 @@ static int prove_no_return(const struct policy *p, struct err *e)
 
 int drop_root(const struct policy *p, struct err *e)
 {
-	/* Root's id gives no capability from here on, not even by exec, and that stays so. This
-	 * needs CAP_SETPCAP, so it comes first. */
-	const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
-				   SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
-				   SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
-	if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) < 0)
+	/* 1. Root's id gives no capability from here on, not even by exec, and that stays so; then
+	 * the bounding set. Both need CAP_SETPCAP. */
+	if (prctl(PR_SET_SECUREBITS, LOCKED_SECUREBITS, 0, 0, 0) < 0)
 		return err_errno(e, errno, "lock the secure bits");
-	/* Sets uid, gid and no other group, with every capability set empty (cap-ng(3)). */
 	capng_clear(CAPNG_SELECT_ALL);
-	int rc = capng_change_id((int)p->user_uid, (int)p->user_gid,
-				 CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
-	if (rc != 0)
-		return err_errno(e, errno, "drop to uid %u (step %d)", p->user_uid, rc);
-	/* A set-uid program gives nothing; nobody of the same uid may look into this process,
+	if (capng_apply(CAPNG_SELECT_BOUNDS) != 0 ||
+	    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+		return err_errno(e, errno, "empty the capability bounding set");
+	/* 2. Groups and gid before the uid, of all threads (there is one); with these secure bits
+	 * it is 3. that takes the right away. */
+	if (setgroups(0, NULL) < 0 || setresgid(p->user_gid, p->user_gid, p->user_gid) < 0 ||
+	    setresuid(p->user_uid, p->user_uid, p->user_uid) < 0)
+		return err_errno(e, errno, "drop to uid %u", p->user_uid);
+	/* 3. Every capability, as a change of uid no longer takes any. */
+	if (capng_apply(CAPNG_SELECT_CAPS) != 0)
+		return err_errno(e, errno, "drop capabilities");
+	/* 4. A set-uid program gives nothing; nobody of the same uid may look into this process,
 	 * which holds descriptors opened by root. */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
 		return err_errno(e, errno, "set no_new_privs, clear dumpable");
 	return prove_no_return(p, e);
+}
+
+/* A service manager that listens on an abstract socket must be reached; others need not be. */
+static uint64_t scope(void)
+{
+	const char *notify = getenv("NOTIFY_SOCKET");
+	return notify && notify[0] == '@' ? LANDLOCK_SCOPE_SIGNAL
+					  : LANDLOCK_SCOPE_SIGNAL | LANDLOCK_SCOPE_ABSTRACT;
+}
+
+int drop_access(const struct host *h, struct err *e)
+{
+	CLEANUP_FD int rules = -1;
+	if (landlock_open(scope(), &rules, e) < 0)
+		return -1;
+	if (rules < 0)
+		return 0;
+	/* adopt.c lists the shims' sockets. Images are looked up only, which no right is about. */
+	if (landlock_allow(rules, h->shims_dir, "", LANDLOCK_READ_DIR, e) < 0 ||
+	    landlock_allow(rules, h->store_dir, "",
+			   LANDLOCK_READ | LANDLOCK_WRITE | LANDLOCK_READ_DIR | LANDLOCK_MAKE_FILE |
+				   LANDLOCK_REMOVE_FILE | LANDLOCK_TRUNCATE,
+			   e) < 0)
+		return -1;
+	if (landlock_enforce(rules) < 0)
+		return err_errno(e, errno, "put cloisterd under Landlock");
+	/* Anybody may list it, so that it is Landlock that does not let us. */
+	CLEANUP_FD int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0 || errno != EACCES)
+		return err_set(e, ERR_INTERNAL, 0, "Landlock did not take");
+	return 0;
 }

@@ -24,6 +24,9 @@ void attack_rule_here(const char *name);
 /* "name KILL" or "name EERRNO" for each, on stdout. */
 void attack_list_rules(void);
 
+/* landlock.c: what only Landlock denies. */
+void attack_landlock(void);
+
 /* tries.c; false when there is no attack of that name. */
 bool attack_try(const char *name, const char *argument);
 

@@ -59,6 +59,8 @@ bool __wrap_netguest_command(const char *line)
 		attack_rules();
 	else if (!strcmp(name, "rule"))
 		attack_rule_here(argument);
+	else if (!strcmp(name, "landlock"))
+		attack_landlock();
 	else if (!attack_try(name, argument))
 		attack_say("%s unknown", name);
 	attack_say("%s done", name);

@@ -23,6 +23,7 @@ def need(what):
         "root": (os.geteuid() == 0, "not run as root"),
         "kvm": (harness.have_kvm(), "/dev/kvm is not usable"),
         "ch": (harness.REAL is not None, "no cloud-hypervisor on PATH"),
+        "landlock": (harness.landlock_abi() > 0, "the kernel has no Landlock"),
         "linux": (harness.LINUX_GUEST is not None, "CLOISTER_LINUX_GUEST names no guest"),
     }
     if what in filesystems.KINDS:
@@ -75,12 +76,14 @@ def vmm(vmm_name):
 
 
 @pytest.fixture
-def make_host(vmm):
+def make_host(vmm, request):
     """Makes hosts that are closed, and checked for residue, after the test."""
     hosts = []
 
     def make(start=True, **options):
         host = harness.Host(vmm[0], vmm[1], **options)
+        if request.node.get_closest_marker("bare"):
+            host.binary = harness.BARE
         hosts.append(host)
         return host.start() if start else host
 

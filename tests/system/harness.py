@@ -24,6 +24,7 @@ SANITIZED = os.path.basename(BUILD) == "san"
 # The stand-in runs in a jail without /proc, where no sanitizer works: it is always a plain build.
 STANDIN = os.path.join(TOP, "build", "tests", "standin", "cloud-hypervisor")
 GUEST = os.path.join(TOP, "build", "tests", "guest", "guest.elf")
+BARE = os.path.join(BUILD, "tests", "bare", "cloisterd")  # that knows of no Landlock
 PRELOAD = os.path.join(TOP, "build", "tests", "preload", "nested_state.so")
 REAL = shutil.which("cloud-hypervisor")
 LINUX_GUEST = os.environ.get("CLOISTER_LINUX_GUEST")
@@ -43,6 +44,12 @@ def alive(pid):
         with open(f"/proc/{pid}/stat") as f:
             return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
     return False
+
+
+def landlock_abi():
+    """What the kernel answers; 0: it has none."""
+    version = _libc.syscall(ctypes.c_long(444), None, ctypes.c_size_t(0), ctypes.c_uint(1))
+    return max(version, 0)
 
 
 def have_kvm():
@@ -193,6 +200,7 @@ class Host:
         self.log_path = os.path.join(self.base, "log")
         self.control = os.path.join(self.run_dir, "control.sock")
         self.daemon = None
+        self.binary = None  # another cloisterd than BUILD's, with the shim that lies beside it
         self.events_open = []
         tenant_text = "".join(f"[tenant {n}]\nusers = {u}\n" for n, u in TENANT_UIDS.items())
         with open(self.config_path, "w") as f:
@@ -241,7 +249,7 @@ uid_count = 512
         self.notified = b""
         with open(self.log_path, "ab") as log:
             return subprocess.Popen(
-                [binary or os.path.join(BUILD, "cloisterd"), "--config", self.config_path,
+                [binary or self.binary or os.path.join(BUILD, "cloisterd"), "--config", self.config_path,
                  "--log-level", log_level, *extra],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
 

@@ -16,7 +16,8 @@ import harness
 from conftest import need
 from harness import alive, wait_for
 
-pytestmark = pytest.mark.standin
+# Without Landlock, which would hold many of them before anything else does (test_landlock.py).
+pytestmark = [pytest.mark.standin, pytest.mark.bare]
 
 # Like the stand-in never built with sanitizers.
 ATTACK = os.path.join(harness.TOP, "build", "tests", "attack", "cloud-hypervisor")
