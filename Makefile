@@ -29,6 +29,10 @@ endif
 OPT     ?= -O2
 CPPFLAGS += -D_GNU_SOURCE -DCLOISTER_VERSION='"$(VERSION)"' -Icommon -Isupervisor -Ishim
 CFLAGS  += -std=gnu17 $(OPT) -g $(WARNINGS) $(HARDENING) $(SANFLAGS)
+# The linker would leave the mark of CET off, as Debian 12's C start files do not carry it.
+ifneq ($(findstring x86_64,$(shell $(CC) -dumpmachine)),)
+LDFLAGS += -Wl,-z,ibt,-z,shstk
+endif
 LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,-z,noexecstack -Wl,--as-needed $(SANFLAGS)
 
 PROGRAMS :=
@@ -149,6 +153,11 @@ install: all
 	$(INSTALL) -D -m 644 contrib/openapi.yaml $(DESTDIR)$(SHARE)/cloister/openapi.yaml
 	$(INSTALL) -D -m 644 contrib/examples/cloisterd.conf \
 		$(DESTDIR)$(SHARE)/cloister/cloisterd.conf.example
+	$(INSTALL) -d $(DESTDIR)$(SHARE)/cloister/apparmor
+	for profile in contrib/apparmor/*; do \
+		sed 's|@PREFIX@|$(PREFIX)|' $$profile \
+			>$(DESTDIR)$(SHARE)/cloister/apparmor/$${profile##*/} || exit 1; done
+	chmod 644 $(DESTDIR)$(SHARE)/cloister/apparmor/*
 
 .PHONY: clean distclean
 clean:

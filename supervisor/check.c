@@ -5,6 +5,7 @@
 #include "file.h"
 #include "host.h"
 #include "host_cgroup.h"
+#include "landlock.h"
 #include "pool.h"
 #include "util.h"
 #include "vmm_version.h"
@@ -80,6 +81,16 @@ static void check_device(const char *path, const char *use, enum grade grade)
 	else
 		say(grade, "%s cannot be used (%s): %s", path,
 		    fd < 0 ? strerrordesc_np(errno) : "no device", use);
+}
+
+static void check_landlock(void)
+{
+	unsigned abi = landlock_abi();
+	if (abi)
+		say(OK, "Landlock ABI %u", abi);
+	else
+		say(WARNING, "no Landlock (Linux 5.13, and in lsm=): VMMs are held by the rest of "
+			     "their jails only");
 }
 
 /* One that is missing now may be there when a sandbox asks for it. */
@@ -179,6 +190,7 @@ int check_host(struct config *c)
 	check_device("/dev/userfaultfd", "memory cannot be restored on demand", WARNING);
 	check_block_devices(p);
 	check_cgroup(p);
+	check_landlock();
 	check_network(p);
 	check_shim();
 	check_version(p);
