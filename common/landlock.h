@@ -38,9 +38,9 @@ unsigned landlock_abi(void);
 int landlock_open(uint64_t scope, int *fd, struct err *e);
 
 /*
- * Allows rights at path below dirfd (O_PATH; a final symbolic link is an error); "" is dirfd
- * itself. Where that is no directory, rights that only directories have are left out. ERR_NOT_FOUND
- * when there is nothing.
+ * Allows rights at path below dirfd (O_PATH; a final symbolic link is an error, as is nothing at
+ * all, with errnum ENOENT); "" is dirfd itself. Where that is no directory, rights that only
+ * directories have are left out, and so are those that the kernel does not know.
  */
 int landlock_allow(int fd, int dirfd, const char *path, uint64_t rights, struct err *e);
 

@@ -18,9 +18,9 @@ static const struct {
 	unsigned roles;
 	bool network; /* only where [network] pool is set */
 } needs[] = {
-	/* snapshot.c, vsock.c: what the VMM wrote is taken over before it is opened. And before that
-	 * jail.c, disks.c, uplink.c: nodes, memory, vsock and disks become the sandbox's uid's, the
-	 * shim's socket the supervisor's. */
+	/* snapshot.c, vsock.c: what the VMM wrote is taken over before it is opened. And before
+	 * that jail.c, disks.c, uplink.c: nodes, memory, vsock and disks become the sandbox's
+	 * uid's, the shim's socket the supervisor's. */
 	{CAP_CHOWN, SERVING, false},
 	/* sets_clear.c: so is what a VMM that is gone left behind. */
 	{CAP_CHOWN, SPAWNER, false},
