@@ -199,25 +199,12 @@ static struct msg_thread *next_thread(struct confine_report *r)
 	return &r->threads[r->sum.thread_count++];
 }
 
-/*
- * A thread on its way out (PF_EXITING in proc(5)'s flags) has lost its filters already, and runs
- * nothing any more. Only the kernel sets that flag, and nothing clears it.
- */
-static bool is_exiting(int task_fd, const char *tid)
+/* Over, but not yet reaped: it runs nothing any more. */
+static bool has_ended(const char *text)
 {
-	char path[64], text[1024];
-	struct err ignored;
-	snprintf(path, sizeof(path), "%s/stat", tid);
-	if (file_read_text(task_fd, path, text, sizeof(text), &ignored) < 0)
-		return ignored.errnum == ENOENT || ignored.errnum == ESRCH;
-	/* The name, in brackets, may hold anything; flags is the seventh field behind it. */
-	char *at = strrchr(text, ')');
-	for (int field = 0; at && field < 7; field++) {
-		at = strchr(at, ' ');
-		if (at)
-			at++;
-	}
-	return at && (strtoul(at, NULL, 10) & 0x4);
+	char state[32];
+	return status_field(text, "State", state, sizeof(state)) &&
+	       (state[0] == 'Z' || state[0] == 'X');
 }
 
 static int check_fields(const char *text, const char *tid, uid_t uid, gid_t gid, struct err *e)
@@ -235,7 +222,7 @@ static int check_fields(const char *text, const char *tid, uid_t uid, gid_t gid,
 	return check_filters(text, tid, e);
 }
 
-/* 1: confined; 0: it has ended, or is about to; -1: not confined. r may be NULL. */
+/* 1: confined; 0: it has ended; -1: not confined. r may be NULL. */
 static int check_thread(int task_fd, const char *tid, const struct confine_want *want,
 			struct confine_report *r, struct err *e)
 {
@@ -244,6 +231,8 @@ static int check_thread(int task_fd, const char *tid, const struct confine_want 
 	snprintf(path, sizeof(path), "%s/status", tid);
 	if (file_read_text(task_fd, path, text, sizeof(text), e) < 0)
 		return e->errnum == ENOENT || e->errnum == ESRCH ? 0 : -1;
+	if (has_ended(text))
+		return 0;
 	if (r && !(note = next_thread(r)))
 		return err_set(e, ERR_INTERNAL, 0,
 			       "the VMM is not confined: it has more than %d threads, or there is "
@@ -251,13 +240,7 @@ static int check_thread(int task_fd, const char *tid, const struct confine_want 
 			       MSG_THREADS_MAX);
 	if (note)
 		note_thread(text, tid, note);
-	if (check_fields(text, tid, want->uid, want->gid, e) == 0)
-		return 1;
-	if (!is_exiting(task_fd, tid))
-		return -1;
-	if (note)
-		r->sum.thread_count--;
-	return 0;
+	return check_fields(text, tid, want->uid, want->gid, e) < 0 ? -1 : 1;
 }
 
 static int check_threads(int proc_fd, const struct confine_want *want, struct confine_report *r,
