@@ -137,10 +137,9 @@ static void on_late(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	err_set(&e, ERR_DEADLINE, 0,
-		"its shim does not say what it is at within %d ms: it is stopped or stuck (the "
-		"host's "
-		"administrator can look at it with ps); the sandbox itself can be destroyed",
-		ACCOUNT_MS);
+		"its shim does not say in time what it is at: it is stopped or stuck; destroy "
+		"works "
+		"all the same");
 	tell(w, NULL, &e);
 }
 
@@ -179,7 +178,7 @@ static int ask(struct account *a, struct err *e)
 	return 0;
 }
 
-static void ask_for(struct sandbox *sb, account_fn *fn, void *arg, uint32_t ms)
+void account_ask(struct sandbox *sb, uint32_t ms, account_fn *fn, void *arg)
 {
 	struct account_view view;
 	struct err e;
@@ -195,11 +194,6 @@ static void ask_for(struct sandbox *sb, account_fn *fn, void *arg, uint32_t ms)
 	} else if (ask(a, &e) < 0 || wait_for(a, fn, arg, ms, &e) < 0) {
 		fn(arg, sb, NULL, &e);
 	}
-}
-
-void account_ask(struct sandbox *sb, account_fn *fn, void *arg)
-{
-	ask_for(sb, fn, arg, ACCOUNT_MS);
 }
 
 /* ------------------------------------------------------------------ the last word */
@@ -228,7 +222,7 @@ void account_keep(struct sandbox *sb, uint32_t ms, void (*then)(struct sandbox *
 		return;
 	}
 	*l = (struct last){.sb = sb, .then = then};
-	ask_for(sb, on_last, l, ms);
+	account_ask(sb, ms, on_last, l);
 }
 
 void account_free(struct sandbox *sb)

@@ -23,10 +23,9 @@ typedef void account_fn(void *arg, const struct sandbox *sb, const struct accoun
 /*
  * Gives fn the account, perhaps before it returns. Many may wait at once: the shim is asked once
  * for all of them, and not again before it has answered, so that a tenant who keeps asking while it
- * is stopped does not fill its queue. A shim that does not answer in ACCOUNT_MS is ERR_DEADLINE.
+ * is stopped does not fill its queue. A shim that does not answer within ms is ERR_DEADLINE.
  */
-#define ACCOUNT_MS 5000
-void account_ask(struct sandbox *sb, account_fn *fn, void *arg);
+void account_ask(struct sandbox *sb, uint32_t ms, account_fn *fn, void *arg);
 
 /*
  * The VMM has ended and the shim is about to be let go: asks it a last time, keeps the answer, and
