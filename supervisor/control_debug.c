@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 /* The shim answers at once, but for a moment in which it waits for a disk. */
-#define ANSWER_MS 5000
+#define ANSWER_MS 3000
 
 struct asking {
 	struct reply *reply;
