@@ -23,6 +23,7 @@ def need(what):
         "root": (os.geteuid() == 0, "not run as root"),
         "kvm": (harness.have_kvm(), "/dev/kvm is not usable"),
         "ch": (harness.REAL is not None, "no cloud-hypervisor on PATH"),
+        "cgroup": (harness.CGROUP_MOUNT is not None, "no cgroup v2 is mounted"),
         "linux": (harness.LINUX_GUEST is not None, "CLOISTER_LINUX_GUEST names no guest"),
     }
     if what in filesystems.KINDS:
