@@ -40,11 +40,11 @@ static const char *check_confine(const struct msg_confine *b)
 {
 	REQUIRE(b->after < MSG_CONFINE_AFTER_COUNT, "after");
 	REQUIRE((b->checks > 0) == (b->after != MSG_CONFINE_NEVER), "checks");
-	REQUIRE(b->good <= 1 && (!b->good || b->checks > 0), "good");
+	REQUIRE(b->good <= 2 && (!b->good || b->checks > 0), "good");
 	REQUIRE(b->cgroup <= 1, "confinement's cgroup");
 	REQUIRE(b->thread_count <= MSG_THREADS_MAX, "thread_count");
 	REQUIRE(TEXT(b->detail), "confinement's detail");
-	REQUIRE(!b->good || b->detail[0] == '\0', "confinement's detail");
+	REQUIRE(b->good != 1 || b->detail[0] == '\0', "confinement's detail");
 	return NULL;
 }
 

@@ -69,7 +69,7 @@ struct msg_confine {
 	uint32_t after;	 /* enum msg_confine_after, of the last time */
 	int64_t at_real_us;
 	uint32_t took_us;
-	uint32_t good; /* 1: confined as asked */
+	uint32_t good; /* 1: confined as asked; 0: not; 2: it had ended, nothing wrong was seen */
 	uint32_t thread_count;
 	uint32_t ended_threads; /* came to their end while they were read, and are left out */
 	uint32_t cgroup;	/* 1: in the leaf that it was started in; 0: it has none */

@@ -293,12 +293,8 @@ static void on_boot(void *arg, const struct http_response *answer, bool late, co
 		boot_fail(s, &err);
 		return;
 	}
-	/* One that has ended meanwhile: its exit tells more, and the loop is about to see it. */
-	int confined = readback_check(s, MSG_CONFINE_START, &err);
-	if (confined == 0)
+	if (readback_check(s, MSG_CONFINE_START, &err) == 0)
 		runs(s);
-	else if (confined == 1)
-		s->fail = err;
 }
 
 int64_t boot_check(struct shim *s, int64_t now_us)

@@ -44,14 +44,12 @@ int readback_check(struct shim *s, enum msg_confine_after after, struct err *e)
 	sum->after = (uint32_t)after;
 	sum->at_real_us = clock_real_us();
 	sum->took_us = (uint32_t)(r->last_us - start);
-	sum->good = result == 0;
+	sum->good = result == 0 ? 1 : e->kind == ERR_VMM ? 2 : 0;
 	memset(sum->detail, 0, sizeof(sum->detail));
 	snprintf(sum->detail, sizeof(sum->detail), "%s", result < 0 ? e->text : "");
 	str_clean(sum->detail);
-	if (result == 0)
+	if (sum->good)
 		return 0;
-	if (e->kind == ERR_VMM)
-		return 1;
 	end_it(s, e);
 	return -1;
 }

@@ -14,8 +14,8 @@ void readback_begin(struct shim *s, const struct launch *launch);
 
 /*
  * Reads it back now and keeps what was read. -1 with *e: it is not confined as asked, and is being
- * ended (while a create is in hand, that has failed and is answered). 1 with *e: the VMM has ended
- * of itself, and its exit is about to be told. Else 0.
+ * ended (while a create is in hand, that has failed and is answered). 0 also when the VMM has
+ * ended of itself: its exit is about to be told.
  */
 int readback_check(struct shim *s, enum msg_confine_after after, struct err *e);
 

@@ -193,7 +193,10 @@ static void add_confinement(cJSON *o, const struct account_view *v, bool all)
 		return;
 	}
 	cJSON *f = cJSON_AddObjectToObject(o, "confinement");
-	cJSON_AddBoolToObject(f, "as_asked", c->good != 0);
+	if (c->good == 2)
+		cJSON_AddNullToObject(f, "as_asked");
+	else
+		cJSON_AddBoolToObject(f, "as_asked", c->good == 1);
 	if (c->detail[0])
 		cJSON_AddStringToObject(f, "detail", c->detail);
 	else

@@ -193,7 +193,9 @@ static void print_confinement(const cJSON *o)
 	if (cJSON_IsTrue(get(c, "as_asked"))) {
 		fputs("confinement  as asked", stdout);
 	} else {
-		fputs("confinement  NOT as asked: ", stdout);
+		fputs(cJSON_IsFalse(get(c, "as_asked")) ? "confinement  NOT as asked: "
+							: "confinement  not known: ",
+		      stdout);
 		text(c, "detail");
 	}
 	fputs("; read back after ", stdout);

@@ -323,7 +323,8 @@ static void test_readback_in_create(void **unused)
 	s.quit = false;
 	s.ending = SHIM_ENDING_NONE;
 	s.readback.want.pid = 8;
-	assert_int_equal(readback_check(&s, MSG_CONFINE_RESUME, &e), 1);
+	assert_int_equal(readback_check(&s, MSG_CONFINE_RESUME, &e), 0);
+	assert_int_equal(fill()->confine.good, 2);
 	assert_int_equal(s.ending, SHIM_ENDING_NONE);
 	assert_false(s.quit);
 	unit_remove_dir(path);

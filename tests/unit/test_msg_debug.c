@@ -121,7 +121,8 @@ static void test_confinement(void **unused)
 	BAD("checks", b->head.confine.after = MSG_CONFINE_NEVER);
 	GOOD(b->head.confine.checks = 0, b->head.confine.good = 0,
 	     b->head.confine.after = MSG_CONFINE_NEVER);
-	BAD("good", b->head.confine.good = 2);
+	GOOD(b->head.confine.good = 2, b->head.confine.detail[0] = 'x');
+	BAD("good", b->head.confine.good = 3);
 	BAD("cgroup", b->head.confine.cgroup = 2);
 	BAD("detail", b->head.confine.detail[0] = 'x');
 	GOOD(b->head.confine.detail[0] = 'x', b->head.confine.good = 0);
