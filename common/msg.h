@@ -72,7 +72,9 @@ struct msg_header {
 	X(EVENT, event, 0, false)		 /* shim -> supervisor: the VMM says */            \
 	X(EXIT, exit, 0, false)			 /* shim -> supervisor: the VMM ended */           \
 	X(EXIT_ACK, exit_ack, 0, false)		 /* supervisor -> shim: record kept, you may go */ \
-	X(LOG, log, 0, false)			 /* shim -> supervisor */
+	X(LOG, log, 0, false)			 /* shim -> supervisor */                          \
+	X(DEBUG, debug, 0, false)		 /* in any phase -> DEBUG_DATA */                  \
+	X(DEBUG_DATA, debug_data, 0, false)
 
 enum msg_type {
 	MSG_NONE = 0,
@@ -401,6 +403,9 @@ struct msg_log {
 	char text[512];
 };
 
+/* What DEBUG is answered with; it holds a struct msg_exit. */
+#include "msg_debug.h"
+
 /* ------------------------------------------------------------------ records */
 
 struct msg {
@@ -449,6 +454,11 @@ const char *msg_type_name(unsigned type);
 const char *msg_phase_name(unsigned phase);
 /* The word of API.md for a cause, e.g. "vmm-killed". */
 const char *msg_cause_name(unsigned cause);
+
+/* A text field as it must be: ended, padded with zeros, printable ASCII. */
+bool msg_check_text(const char *text, size_t size);
+/* NULL, or the name of the first field that is wrong. */
+const char *msg_check_exit(const struct msg_exit *b);
 
 /*
  * msg_read_NAME(): copies the body out of a record of that type and checks every field: strings

@@ -25,8 +25,8 @@ static bool key_field(const char key[NAME_KEY_SIZE])
 	return str_is_padded(key, NAME_KEY_SIZE) && name_key_is_valid(key);
 }
 
-/* Ended, padded, and printable: what may go to a terminal or into JSON as it is. */
-static bool text_field(const char *text, size_t size)
+/* What may go to a terminal or into JSON as it is. */
+bool msg_check_text(const char *text, size_t size)
 {
 	if (!str_is_padded(text, size))
 		return false;
@@ -35,7 +35,7 @@ static bool text_field(const char *text, size_t size)
 			return false;
 	return true;
 }
-#define TEXT(field) text_field(field, sizeof(field))
+#define TEXT(field) msg_check_text(field, sizeof(field))
 
 /* Each check gives NULL, or what is wrong. */
 static const char *check_hello(const struct msg_hello *b)
@@ -410,7 +410,7 @@ static const char *check_event(const struct msg_event *b)
 	return NULL;
 }
 
-static const char *check_exit(const struct msg_exit *b)
+const char *msg_check_exit(const struct msg_exit *b)
 {
 	REQUIRE(b->cause > MSG_CAUSE_NONE && b->cause < MSG_CAUSE_COUNT, "cause");
 	REQUIRE(b->code >= -1 && b->code <= 255, "code");
@@ -418,6 +418,22 @@ static const char *check_exit(const struct msg_exit *b)
 	REQUIRE(b->phase < MSG_PHASE_COUNT, "phase");
 	REQUIRE(TEXT(b->detail), "detail");
 	return NULL;
+}
+
+static const char *check_exit(const struct msg_exit *b)
+{
+	return msg_check_exit(b);
+}
+
+static const char *check_debug(const struct msg_debug *b)
+{
+	REQUIRE(b->zero == 0, "reserved field");
+	return NULL;
+}
+
+static const char *check_debug_data(const struct msg_debug_data *b)
+{
+	return msg_debug_check(b);
 }
 
 static const char *check_log(const struct msg_log *b)

@@ -7,6 +7,7 @@
 #include "cgroup.h"
 #include "file.h"
 #include "log.h"
+#include "readback.h"
 #include "serve.h"
 #include "sets.h"
 #include "slot.h"
@@ -288,12 +289,12 @@ static void on_boot(void *arg, const struct http_response *answer, bool late, co
 	int wrong = s->spec.restore == MSG_RESTORE_NONE
 			    ? ch_api_check(CH_API_BOOT, answer, &err)
 			    : ch_api_check_state(answer, "Running", &err);
-	if (wrong < 0 ||
-	    confine_check_threads(s->jail.proc_fd, s->vmm.pid, s->uid, (gid_t)s->uid, &err) < 0) {
+	if (wrong < 0) {
 		boot_fail(s, &err);
 		return;
 	}
-	runs(s);
+	if (readback_check(s, MSG_CONFINE_START, &err) == 0)
+		runs(s);
 }
 
 int64_t boot_check(struct shim *s, int64_t now_us)
@@ -449,6 +450,7 @@ static int start_vmm(struct shim *s, const struct confine_ns *host, struct vmm_e
 	};
 	if (launch_vmm(&launch, &s->vmm, e) < 0)
 		return -1;
+	readback_begin(s, &launch);
 	/* Ours must go, or the end of the VMM would not be the end of its sockets and pipes. */
 	fd_close(&s->jail.api_listen);
 	fd_close(&s->jail.pty_slave);
@@ -482,6 +484,7 @@ int boot_start(struct shim *s, struct err *e)
 	    open_streams(s, &ends, e) < 0)
 		return -1;
 	http_client_open(&s->api, fd_take(&s->jail.api_conn), s);
+	s->api.trace = &s->trace;
 	if (send_requests(s, e) < 0)
 		return -1;
 	int64_t built = clock_us();

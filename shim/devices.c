@@ -3,6 +3,7 @@
 
 #include "counters.h"
 #include "log.h"
+#include "readback.h"
 #include "serve.h"
 #include "uplink.h"
 #include "util.h"
@@ -121,12 +122,23 @@ void devices_balloon(struct shim *s, uint32_t id, const struct msg_balloon *ask)
 
 /* ------------------------------------------------------------------ resize */
 
+/* CH has made what was asked for, threads for new vCPUs among it: confined like the others? */
+static void answer_resized(struct shim *s)
+{
+	struct err e;
+	if (readback_check(s, MSG_CONFINE_RESIZE, &e) < 0)
+		uplink_error(s, s->op_id, &e);
+	else
+		uplink_done(s, s->op_id, since(s->op_started_us), 0);
+}
+
 static void on_vcpus(void *arg, const struct http_response *answer, bool late,
 		     const struct err *why)
 {
 	struct shim *s = arg;
 	struct err e;
 	if (late) {
+		readback_soon(s, MSG_CONFINE_RESIZE);
 		if (is_to_be_undone(s, MSG_RESIZE, CH_API_RESIZE, answer))
 			check_undone(
 				ch_api_send_vcpus(&s->api, s->spec.vcpus, deadline(s), NULL, &e),
@@ -135,7 +147,7 @@ static void on_vcpus(void *arg, const struct http_response *answer, bool late,
 		if (s->asked.vcpus < s->spec.vcpus)
 			s->spec.flags |= MSG_CREATE_HOTPLUG;
 		s->spec.vcpus = s->asked.vcpus;
-		uplink_done(s, s->op_id, since(s->op_started_us), 0);
+		answer_resized(s);
 	}
 }
 
@@ -157,7 +169,7 @@ static void on_memory(void *arg, const struct http_response *answer, bool late,
 		s->spec.flags |= MSG_CREATE_HOTPLUG;
 	if (finish(s, CH_API_RESIZE_ZONE, answer, why)) {
 		s->spec.plugged_mib = s->asked.plugged_mib;
-		uplink_done(s, s->op_id, since(s->op_started_us), 0);
+		answer_resized(s);
 	}
 }
 

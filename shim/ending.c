@@ -8,6 +8,7 @@
 #include "log.h"
 #include "ops.h"
 #include "output.h"
+#include "readback.h"
 #include "serve.h"
 #include "snapshot.h"
 #include "uplink.h"
@@ -123,6 +124,7 @@ static enum msg_cause cause_of(const struct shim *s, const siginfo_t *info)
 	case SHIM_ENDING_REBOOTS:
 		return MSG_CAUSE_GUEST_REBOOT_LOOP;
 	case SHIM_ENDING_FAILED:
+	case SHIM_ENDING_UNCONFINED:
 		return MSG_CAUSE_VMM_ERROR;
 	case SHIM_ENDING_HIBERNATE:
 		return MSG_CAUSE_HIBERNATED;
@@ -155,6 +157,9 @@ static void write_detail(struct shim *s, const siginfo_t *info)
 			 s->reboots, s->policy->reboots, s->policy->reboot_period_s);
 	else if (s->exit.cause == MSG_CAUSE_OUT_OF_MEMORY)
 		snprintf(out, size, "the VMM's cgroup ran out of memory");
+	else if (s->ending == SHIM_ENDING_UNCONFINED)
+		snprintf(out, size, "ended, since it was not confined as asked: %.320s",
+			 s->readback.report.sum.detail);
 	else if (s->exit.cause == MSG_CAUSE_HIBERNATED)
 		snprintf(out, size, "its memory is on disk");
 	else if (s->exit.cause == MSG_CAUSE_DESTROYED)

@@ -20,6 +20,10 @@ void http_client_open(struct http_client *c, int fd, void *arg)
 
 void http_client_close(struct http_client *c)
 {
+	int64_t now = clock_us();
+	for (unsigned i = 0; i < c->count; i++)
+		http_trace_end(c->trace, &c->pending[i].note, now - c->pending[i].sent_us, NULL,
+			       false, NULL);
 	fd_close(&c->fd);
 	free(c->in);
 	free(c->out);
@@ -33,6 +37,7 @@ static void finish_first(struct http_client *c, const struct http_response *answ
 	struct http_client_pending p = c->pending[0];
 	c->count--;
 	memmove(&c->pending[0], &c->pending[1], c->count * sizeof(c->pending[0]));
+	http_trace_end(c->trace, &p.note, clock_us() - p.sent_us, answer, p.expired, e);
 	/* An expired one was reported already: only a real answer is news. */
 	if (p.done && (answer || !p.expired))
 		p.done(c->arg, answer, p.expired, e);
@@ -81,8 +86,10 @@ int http_client_send(struct http_client *c, const char *method, const char *path
 	c->out = grown;
 	memcpy(c->out + c->out_used, text, (size_t)n);
 	c->out_used += (size_t)n;
-	c->pending[c->count++] = (struct http_client_pending){
-		.done = done, .what = what, .deadline_us = deadline_us};
+	struct http_client_pending *p = &c->pending[c->count++];
+	*p = (struct http_client_pending){
+		.done = done, .what = what, .deadline_us = deadline_us, .sent_us = clock_us()};
+	http_trace_begin(&p->note, method, path);
 	http_client_flush(c);
 	return 0;
 }
@@ -263,6 +270,18 @@ void http_client_expire(struct http_client *c, int64_t now_us)
 		if (c->broken)
 			return;
 	}
+}
+
+unsigned http_client_open_requests(const struct http_client *c, int64_t now_us,
+				   struct msg_exchange out[HTTP_CLIENT_PENDING_MAX])
+{
+	for (unsigned i = 0; i < c->count; i++) {
+		int64_t age = now_us - c->pending[i].sent_us;
+		out[i] = c->pending[i].note;
+		out[i].took_us = age < 0 ? 0 : age > UINT32_MAX ? UINT32_MAX : (uint32_t)age;
+		out[i].outcome = c->pending[i].expired ? MSG_EXCHANGE_OVERDUE : MSG_EXCHANGE_OPEN;
+	}
+	return c->count;
 }
 
 int64_t http_client_next_deadline(const struct http_client *c)

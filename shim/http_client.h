@@ -12,6 +12,7 @@
 
 #include "err.h"
 #include "http.h"
+#include "http_trace.h"
 
 #include <stdint.h>
 
@@ -31,6 +32,8 @@ struct http_client_pending {
 	const char *what;
 	int64_t deadline_us;
 	bool expired;
+	int64_t sent_us;
+	struct msg_exchange note;
 };
 
 struct http_client {
@@ -38,6 +41,7 @@ struct http_client {
 	int ride_fd; /* goes with the next byte that is sent, or -1 */
 	bool broken;
 	void *arg;
+	struct http_trace *trace; /* where exchanges are kept, NULL: nowhere; the owner sets it */
 	char *in, *out;
 	size_t in_used, in_size, out_used;
 	unsigned count;
@@ -73,6 +77,10 @@ void http_client_receive(struct http_client *c);
 
 /* Reports requests whose deadline has passed; their slots stay taken until CH answers. */
 void http_client_expire(struct http_client *c, int64_t now_us);
+
+/* The requests under way, oldest first, with their age; how many. */
+unsigned http_client_open_requests(const struct http_client *c, int64_t now_us,
+				   struct msg_exchange out[HTTP_CLIENT_PENDING_MAX]);
 
 /* The earliest deadline that is not yet reported, or INT64_MAX. */
 int64_t http_client_next_deadline(const struct http_client *c);

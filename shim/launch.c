@@ -70,14 +70,29 @@ static int set_rlimit(int resource, uint64_t want)
 	return setrlimit((__rlimit_resource_t)resource, &limit);
 }
 
+void launch_limits(const struct launch *l, uint64_t out[MSG_LIMIT_COUNT])
+{
+	out[MSG_LIMIT_AS] = l->memory_bytes + AS_EXTRA_BYTES + l->vcpus * AS_PER_VCPU;
+	out[MSG_LIMIT_NPROC] = l->vcpus + NPROC_EXTRA;
+	out[MSG_LIMIT_FSIZE] = l->file_bytes;
+	out[MSG_LIMIT_NOFILE] = NOFILE_MAX;
+	out[MSG_LIMIT_MEMLOCK] = 0;
+	out[MSG_LIMIT_CORE] = 0;
+}
+
 static int set_rlimits(const struct launch *l)
 {
-	uint64_t as = l->memory_bytes + AS_EXTRA_BYTES + l->vcpus * AS_PER_VCPU;
-	if (set_rlimit(RLIMIT_AS, as) < 0 || set_rlimit(RLIMIT_NPROC, l->vcpus + NPROC_EXTRA) < 0 ||
-	    set_rlimit(RLIMIT_FSIZE, l->file_bytes) < 0 ||
-	    set_rlimit(RLIMIT_NOFILE, NOFILE_MAX) < 0 || set_rlimit(RLIMIT_MEMLOCK, 0) < 0)
-		return -1;
-	return set_rlimit(RLIMIT_CORE, 0);
+	static const int kinds[MSG_LIMIT_COUNT] = {
+		[MSG_LIMIT_AS] = RLIMIT_AS,	      [MSG_LIMIT_NPROC] = RLIMIT_NPROC,
+		[MSG_LIMIT_FSIZE] = RLIMIT_FSIZE,     [MSG_LIMIT_NOFILE] = RLIMIT_NOFILE,
+		[MSG_LIMIT_MEMLOCK] = RLIMIT_MEMLOCK, [MSG_LIMIT_CORE] = RLIMIT_CORE,
+	};
+	uint64_t want[MSG_LIMIT_COUNT];
+	launch_limits(l, want);
+	for (size_t i = 0; i < MSG_LIMIT_COUNT; i++)
+		if (set_rlimit(kinds[i], want[i]) < 0)
+			return -1;
+	return 0;
 }
 
 static void reset_signals(void)

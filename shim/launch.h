@@ -42,6 +42,9 @@ struct launch_vmm {
  */
 int launch_vmm(const struct launch *launch, struct launch_vmm *vmm, struct err *e);
 
+/* The hard limits that such a VMM gets, unless the shim's own are lower. */
+void launch_limits(const struct launch *launch, uint64_t out[MSG_LIMIT_COUNT]);
+
 /* SIGKILL and reap, at the most for timeout_ms; closes what vmm holds. */
 void launch_kill(struct launch_vmm *vmm, int timeout_ms);
 

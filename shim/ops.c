@@ -3,9 +3,11 @@
 
 #include "boot.h"
 #include "connect.h"
+#include "debug.h"
 #include "devices.h"
 #include "ending.h"
 #include "log.h"
+#include "readback.h"
 #include "serve.h"
 #include "snapshot.h"
 #include "uplink.h"
@@ -103,6 +105,11 @@ static void finish_op(struct shim *s, enum ch_api_call call, const struct http_r
 		e = *why;
 	if (s->phase < MSG_PHASE_ENDING)
 		s->phase = failed ? bad : good;
+	/* A guest that goes on in a VMM which is not confined does not go far. */
+	if (!failed && op == MSG_RESUME && readback_check(s, MSG_CONFINE_RESUME, &e) < 0) {
+		uplink_error(s, s->op_id, &e);
+		return;
+	}
 	if (!failed) {
 		uplink_done(s, s->op_id, since(s->op_started_us), 0);
 		return;
@@ -282,6 +289,16 @@ static int on_kill(struct shim *s, const struct msg *m)
 	return 0;
 }
 
+static int on_debug(struct shim *s, const struct msg *m)
+{
+	struct err e;
+	struct msg_debug body;
+	if (msg_read_debug(m, &body, &e) < 0)
+		return refuse(s, &e);
+	debug_answer(s, m->header.id);
+	return 0;
+}
+
 static int on_exit_ack(struct shim *s, const struct msg *m)
 {
 	struct err e;
@@ -410,6 +427,7 @@ static const struct {
 	{MSG_KILL, ANY_PHASE, on_kill},
 	{MSG_CONSOLE_READ, ANY_PHASE & ~PHASE(NEW), on_console_read},
 	{MSG_CONSOLE_WRITE, LIVE, on_console_write},
+	{MSG_DEBUG, ANY_PHASE, on_debug},
 	{MSG_EXIT_ACK, PHASE(ENDED), on_exit_ack},
 };
 

@@ -4,6 +4,7 @@
 #include "ending.h"
 #include "log.h"
 #include "ops.h"
+#include "readback.h"
 #include "serve.h"
 #include "uplink.h"
 #include "util.h"
@@ -135,6 +136,7 @@ static void finish_line(struct shim_stderr *log)
 {
 	log->line[log->used] = '\0';
 	log->used = 0;
+	log->lines++;
 	str_clean(log->line);
 	if (strstr(log->line, "seccomp violation"))
 		log->seccomp = true;
@@ -160,6 +162,7 @@ static void finish_line(struct shim_stderr *log)
 static void take_log(struct shim *s, const char *data, size_t len)
 {
 	struct shim_stderr *log = &s->errors;
+	log->bytes += len;
 	for (size_t i = 0; i < len; i++) {
 		if (data[i] == '\n')
 			finish_line(log);
@@ -231,6 +234,15 @@ static void count_reboot(struct shim *s)
 		ending_start(s, SHIM_ENDING_REBOOTS, 0);
 }
 
+static void keep_event(struct shim *s, const struct ch_api_event *event)
+{
+	struct msg_debug_event *kept = &s->events.last[s->events.count++ % MSG_DEBUG_EVENTS_MAX];
+	*kept = (struct msg_debug_event){.at_real_us = clock_real_us()};
+	snprintf(kept->name, sizeof(kept->name), "%.20s/%.20s%s%.12s", event->source, event->event,
+		 event->detail[0] ? " " : "", event->detail);
+	str_clean(kept->name);
+}
+
 static void take_event(struct shim *s, const char *data, size_t len)
 {
 	struct ch_api_event event;
@@ -239,14 +251,20 @@ static void take_event(struct shim *s, const char *data, size_t len)
 		return;
 	if (!ch_api_read_event(data, len, &event)) {
 		s->events_dropped++;
+		s->events.unread++;
 		return;
 	}
+	keep_event(s, &event);
 	log_debug("VMM event %s/%s %s", event.source, event.event, event.detail);
 	if (strcmp(event.source, "guest") == 0 && strcmp(event.event, "panic") == 0) {
 		tell(s, MSG_EVENT_PANIC, 1);
 		ending_start(s, SHIM_ENDING_PANIC, 0);
 	} else if (strcmp(event.source, "vm") == 0 && strcmp(event.event, "rebooted") == 0) {
 		count_reboot(s);
+	} else if (strcmp(event.source, "virtio-device") == 0 &&
+		   strcmp(event.event, "activated") == 0) {
+		/* It has threads of its own from now on. */
+		readback_soon(s, MSG_CONFINE_DEVICE);
 	}
 }
 

@@ -5,10 +5,12 @@
 #include "boot.h"
 #include "caps.h"
 #include "connect.h"
+#include "debug.h"
 #include "ending.h"
 #include "log.h"
 #include "ops.h"
 #include "output.h"
+#include "readback.h"
 #include "snapshot.h"
 #include "uplink.h"
 #include "util.h"
@@ -126,6 +128,7 @@ static int64_t earlier(int64_t a, int64_t b)
 static int run_timers(struct shim *s)
 {
 	int64_t now = clock_us();
+	debug_note_phase(s, now);
 	http_client_expire(&s->api, now);
 	ending_step(s, now);
 	int64_t next = boot_check(s, now);
@@ -133,6 +136,7 @@ static int run_timers(struct shim *s)
 	next = earlier(next, connect_step(s, now));
 	next = earlier(next, announce_step(s, now));
 	next = earlier(next, snapshot_step(s, now));
+	next = earlier(next, readback_step(s, now));
 	next = earlier(next, output_renew_budgets(s, now));
 	next = earlier(next, http_client_next_deadline(&s->api));
 	next = earlier(next, s->ending_next_us);
@@ -223,6 +227,7 @@ static int prepare(struct shim *s, const char *key, uid_t uid, struct err *e)
 		.err_fd = -1,
 		.event_fd = -1,
 		.ending_next_us = INT64_MAX,
+		.readback = {.due_us = INT64_MAX},
 		.ready = READY_INIT,
 		.announce = {.conn = VSOCK_CONN_INIT},
 		.epoll_fd = -1,
@@ -263,6 +268,7 @@ static int finish(struct shim *s, int status)
 	announce_close(s);
 	http_client_close(&s->api);
 	console_close(&s->console);
+	confine_report_close(&s->readback.report);
 	fd_close(&s->listener);
 	fd_close(&s->cgroup_fd);
 	snapshot_abandon(s);

@@ -2,7 +2,8 @@
 /*
  * The one sandbox that a serving shim looks after, shared by the files that make up serving:
  * serve.c (the loop), uplink.c (the supervisor), boot.c (create), ops.c (requests), connect.c and
- * announce.c (vsock), output.c (what the VMM sends), ending.c (how it ends).
+ * announce.c (vsock), output.c (what the VMM sends), ending.c (how it ends), readback.c (whether it
+ * is confined), debug.c (all that is known of it).
  */
 #ifndef SHIM_SHIM_H
 #define SHIM_SHIM_H
@@ -13,6 +14,7 @@
 #include "console.h"
 #include "diskmake.h"
 #include "disks.h"
+#include "http_trace.h"
 #include "jail.h"
 #include "launch.h"
 #include "policy.h"
@@ -62,6 +64,23 @@ struct shim_stderr {
 	bool no_space; /* a write failed for want of room since that was last told */
 	uint32_t no_space_count;
 	int64_t no_space_told_us;
+	uint64_t bytes;
+	uint32_t lines;
+};
+
+/* The last records of the VMM's event monitor: number n is at n % MSG_DEBUG_EVENTS_MAX. */
+struct shim_events {
+	uint64_t count, unread; /* taken; no such records, which are passed over */
+	struct msg_debug_event last[MSG_DEBUG_EVENTS_MAX];
+};
+
+/* The VMM's confinement, read back; see readback.c. */
+struct shim_readback {
+	struct confine_want want;
+	struct confine_report report;
+	int64_t last_us;
+	int64_t due_us; /* the next one, INT64_MAX: none is due */
+	enum msg_confine_after due_after;
 };
 
 /* Why the VMM is being ended, if we are the ones who do it. */
@@ -71,6 +90,7 @@ enum shim_ending {
 	SHIM_ENDING_PANIC,
 	SHIM_ENDING_REBOOTS,
 	SHIM_ENDING_FAILED,
+	SHIM_ENDING_UNCONFINED, /* it is not confined as asked */
 	SHIM_ENDING_HIBERNATE
 };
 
@@ -126,6 +146,8 @@ struct shim {
 	int64_t started_us;
 	int64_t created_real_us;
 	enum msg_phase phase;
+	enum msg_phase phase_seen; /* for how long it lasts; see debug.c */
+	int64_t phase_since_us;
 	bool quit; /* leave the loop */
 
 	/* the supervisor */
@@ -146,6 +168,8 @@ struct shim {
 	uint32_t slot_mtu;
 	struct launch_vmm vmm;
 	struct http_client api;
+	struct http_trace trace;
+	struct shim_readback readback;
 	int cgroup_fd;	/* the leaf */
 	int sandbox_fd; /* STATE_DIR/sandboxes/KEY, once it was needed */
 	int out_fd, err_fd, event_fd;
@@ -184,6 +208,7 @@ struct shim {
 	/* what the VMM says */
 	struct shim_budget budget[SHIM_SOURCE_COUNT];
 	struct shim_stderr errors;
+	struct shim_events events;
 	uint32_t reboots;
 	int64_t *reboot_times; /* ring of policy->reboots + 1 */
 	uint32_t events_dropped;

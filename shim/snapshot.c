@@ -4,6 +4,7 @@
 #include "ending.h"
 #include "file.h"
 #include "log.h"
+#include "readback.h"
 #include "serve.h"
 #include "snapshot_disks.h"
 #include "uplink.h"
@@ -108,6 +109,7 @@ static void on_resumed_after_failure(void *arg, const struct http_response *answ
 	if (overtaken(s))
 		return;
 	if (answer && ch_api_check(CH_API_RESUME, answer, &err) == 0) {
+		readback_soon(s, MSG_CONFINE_RESUME);
 		answer_failed(s);
 		return;
 	}
@@ -172,6 +174,7 @@ static void on_resumed(void *arg, const struct http_response *answer, bool late,
 	s->snapshot.paused = false;
 	if (answer && ch_api_check(CH_API_RESUME, answer, &err) == 0) {
 		s->snapshot.result.pause_us = between(s->snapshot.paused_us, clock_us());
+		readback_soon(s, MSG_CONFINE_RESUME);
 		commit(s);
 		return;
 	}
@@ -385,6 +388,7 @@ static void on_resumed_to_wait(void *arg, const struct http_response *answer, bo
 		return;
 	n->paused = false;
 	if (answer && ch_api_check(CH_API_RESUME, answer, &err) == 0) {
+		readback_soon(s, MSG_CONFINE_RESUME);
 		n->step = SHIM_SNAPSHOT_WAIT;
 		n->retry_us = clock_us() + RETRY_US;
 		return;

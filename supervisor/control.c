@@ -75,6 +75,7 @@ static const struct route {
 	{EVHTTP_REQ_GET, "/v1/sandboxes/*/console", ",tail,follow,since,tenant,",
 	 control_sandbox_console},
 	{EVHTTP_REQ_POST, "/v1/sandboxes/*/console", ",tenant,", control_sandbox_input},
+	{EVHTTP_REQ_GET, "/v1/sandboxes/*/debug", ",tenant,", control_debug},
 	{EVHTTP_REQ_GET, "/v1/sandboxes/*/connect", ",port,timeout_ms,tenant,", control_connect},
 };
 

@@ -21,6 +21,11 @@ static const char *const op_names[] = {
 	[SANDBOX_OP_COUNTERS] = "counters",
 };
 
+const char *operate_name(enum sandbox_op op)
+{
+	return op_names[op];
+}
+
 int operate_check(const struct sandbox *sb, enum state_event event, const char *what, struct err *e)
 {
 	struct state_step step;

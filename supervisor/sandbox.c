@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sandbox.h"
 
+#include "account.h"
+
 #include "cidr.h"
 #include "daemon.h"
 #include "log.h"
@@ -57,6 +59,7 @@ void sandbox_free(struct sandbox *sb)
 	sandbox_release_template(sb);
 	transcript_end(sb);
 	link_free(sb->link);
+	account_free(sb);
 	if (sb->timer)
 		event_free(sb->timer);
 	if (sb->op_timer)
@@ -162,6 +165,7 @@ void sandbox_reset(struct sandbox *sb, bool keep_console)
 	}
 	link_free(sb->link);
 	sb->link = NULL;
+	account_free(sb);
 	free(sb->exit);
 	free(sb->fail);
 	sb->exit = NULL;

@@ -14,6 +14,7 @@
 
 struct daemon;
 struct transcript;
+struct account;
 struct sandbox;
 struct template;
 
@@ -84,6 +85,7 @@ struct sandbox {
 	struct sandbox_timings timings;
 	struct msg_exit *exit; /* NULL: the VMM has not ended */
 	struct sandbox_console last;
+	struct account *account;       /* who waits for its shim's; what is kept of an ended one */
 	struct transcript *transcript; /* followers of a live one; NULL: none */
 
 	/* What it has on disk, and sets: see snapshot.h. */

@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static void add_time(cJSON *o, const char *name, int64_t real_us)
+void view_add_time(cJSON *o, const char *name, int64_t real_us)
 {
 	char text[CLOCK_TEXT_MAX];
 	clock_format(real_us, text);
@@ -29,7 +29,7 @@ cJSON *view_exit(const struct msg_exit *x)
 	else
 		cJSON_AddNullToObject(o, "signal");
 	cJSON_AddStringToObject(o, "phase", msg_phase_name(x->phase));
-	add_time(o, "at", x->at_real_us);
+	view_add_time(o, "at", x->at_real_us);
 	cJSON_AddStringToObject(o, "detail", x->detail);
 	return o;
 }
@@ -188,7 +188,7 @@ cJSON *view_template(const struct template *t)
 	cJSON_AddStringToObject(o, "name", t->name);
 	cJSON_AddStringToObject(o, "tenant", t->tenant);
 	cJSON_AddStringToObject(o, "parent", parent);
-	add_time(o, "created_at", t->created_real_us);
+	view_add_time(o, "created_at", t->created_real_us);
 	cJSON_AddStringToObject(o, "vmm_version", t->vmm_version);
 	cJSON_AddNumberToObject(o, "vcpus", t->spec->vcpus);
 	cJSON_AddNumberToObject(o, "memory_mib", t->spec->memory_mib);
@@ -231,7 +231,7 @@ cJSON *view_sandbox(const struct sandbox *sb)
 	cJSON_AddBoolToObject(o, "vsock", s->vsock);
 	add_text(o, "template", s->template);
 	add_text(o, "memory_restore", spec_restore_name(s->restore));
-	add_time(o, "created_at", sb->created_real_us);
+	view_add_time(o, "created_at", sb->created_real_us);
 	add_vmm(o, sb);
 	/* Hibernation is no end. */
 	if (sb->exit && sb->exit->cause != MSG_CAUSE_HIBERNATED)

@@ -15,6 +15,16 @@ cJSON *view_template(const struct template *t);
 /* {"devices":{"_disk0":{"read_bytes":0,...}},"memory_actual_mib":...} */
 cJSON *view_counters(const struct msg_counters_data *data);
 
+/*
+ * What GET .../debug answers. all: for an admin; a tenant gets neither the numbers of processes,
+ * users and namespaces of the host nor the shim's descriptors. view: NULL where there is none.
+ */
+struct account_view;
+cJSON *view_debug(const struct sandbox *sb, const struct account_view *view, bool all);
+
+/* A member with that time. */
+void view_add_time(cJSON *o, const char *name, int64_t real_us);
+
 /* The "network" object: of a guest that has none, null. policy: NULL for a template's. */
 cJSON *view_network(const struct spec *s, const struct policy *policy);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "watcher.h"
 
+#include "account.h"
 #include "daemon.h"
 #include "log.h"
 #include "snapshot.h"
@@ -18,12 +19,18 @@
 
 static void collect_next(struct sandbox *sb, uint64_t offset, bool tail);
 
-/* Console read out (or given up): the shim is no longer needed. */
+/*
+ * Console read out (or given up): the shim is needed for its last account only, which says why a
+ * VMM ended better than anything else does.
+ */
 static void collected(struct sandbox *sb)
 {
 	sb->last.whole = true;
 	transcript_over(sb);
-	teardown_ack(sb);
+	if (sb->exit && sb->exit->cause == MSG_CAUSE_HIBERNATED)
+		teardown_ack(sb);
+	else
+		account_keep(sb, CHUNK_MS, teardown_ack);
 }
 
 /* Room for what is kept, known from the first piece. */

@@ -49,7 +49,7 @@ _cloister_image()
 _cloister()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands="create run ls inspect pause resume power-button balloon resize counters
+	local commands="create run ls inspect pause resume power-button balloon resize counters debug
 		snapshot hibernate wake templates image destroy console logs connect events info check help
 		version"
 	local common="--socket --tenant --json --timeout --help"
@@ -124,7 +124,7 @@ _cloister()
 	create) words="$spec --no-wait $common" ;;
 	run) words="$spec --interactive --keep --grace --raw $common" ;;
 	ls) words="--state --label $common" ;;
-	inspect | pause | resume | power-button | balloon | counters | hibernate | snapshot | templates)
+	inspect | pause | resume | power-button | balloon | counters | debug | hibernate | snapshot | templates)
 		words="$common"
 		;;
 	resize) words="--vcpus --memory $common" ;;
@@ -137,7 +137,7 @@ _cloister()
 	*) words=$common ;;
 	esac
 	case $command in
-	inspect | pause | resume | power-button | resize | counters | hibernate | wake | destroy | \
+	inspect | pause | resume | power-button | resize | counters | debug | hibernate | wake | destroy | \
 		console | logs)
 		[[ $cur == -* ]] || words=$(_cloister_list ls)
 		;;

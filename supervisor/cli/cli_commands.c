@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli_connect.h"
+#include "cli_debug.h"
 #include "cli_devices.h"
 #include "cli_image.h"
 #include "cli_output.h"
@@ -235,6 +236,8 @@ const struct cli_command cli_commands[] = {
 	{"resize", "ID", 1, 1, cli_devices_resize, "Change a guest's vCPUs or memory."},
 	{"counters", "ID...", 1, INT_MAX, command_counters,
 	 "Show what a guest's devices have counted."},
+	{"debug", "ID", 1, 1, cli_debug_command,
+	 "Show what a sandbox's shim knows of itself and its VMM."},
 	{"snapshot", "ID NAME", 2, 2, cli_template_snapshot,
 	 "Make a template of a sandbox, which goes on."},
 	{"hibernate", "ID...", 1, INT_MAX, cli_template_hibernate,

@@ -88,6 +88,7 @@ static void oblige(struct chan *c, uint32_t id)
 {
 	static struct msg_counters_data counters;
 	static struct msg_console_data text;
+	static struct msg_debug_data account;
 	struct msg_console_read ask;
 	const struct msg_done done = {.took_us = 1};
 	struct err ignored;
@@ -95,6 +96,11 @@ static void oblige(struct chan *c, uint32_t id)
 	case MSG_COUNTERS:
 		good_counters_data(&counters);
 		chan_send_counters_data(c, id, &counters, &ignored);
+		break;
+	case MSG_DEBUG:
+		memset(&account, 0, sizeof(account));
+		good_debug_data(&account);
+		chan_send_debug_data(c, id, &account, &ignored);
 		break;
 	case MSG_CONSOLE_READ:
 		FUZZ_CHECK(msg_read_console_read(&m, &ask, &ignored) == 0);

@@ -8,10 +8,12 @@
 
 #include "../unit/bodies.h"
 #include "../unit/daemonworld.h"
+#include "account.h"
 #include "log.h"
 #include "operate.h"
 #include "snapshot.h"
 #include "teardown.h"
+#include "view.h"
 
 static void drop_line(void *arg, enum log_level level, const char *line)
 {
@@ -106,6 +108,18 @@ static void on_ended(void *arg, const struct sandbox *sb, const struct err *why)
 	told_ends++;
 }
 
+static unsigned accounts_asked, accounts_told;
+
+static void on_account(void *arg, const struct sandbox *sb, const struct account_view *view,
+		       const struct err *why)
+{
+	FUZZ_CHECK(!arg && sb && !(view && why) && (!why || why->text[0]));
+	cJSON *shown = view_debug(sb, view, true);
+	FUZZ_CHECK(shown);
+	cJSON_Delete(shown);
+	accounts_told++;
+}
+
 /* What a tenant might ask meanwhile. */
 static int ask(struct sandbox *sb, uint8_t what)
 {
@@ -134,10 +148,14 @@ static void act(struct fuzz_input *in)
 {
 	struct sandbox *sb = box();
 	uint8_t what = fuzz_byte(in);
-	if (what == 0xff)
+	if (what == 0xff) {
 		chan_close(&shim);
-	else if (sb && ask(sb, what) == 0)
+	} else if (what == 0xfe && sb) {
+		accounts_asked++;
+		account_ask(sb, 30000, on_account, NULL);
+	} else if (sb && ask(sb, what) == 0) {
 		begun++;
+	}
 	settle();
 	listen_to(&shim);
 	listen_to(&spawner);
@@ -150,7 +168,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct told told = {0};
 	log_set_sink(drop_line, NULL);
 	memset(asked, 0, sizeof(asked));
-	asked_count = begun = told_ends = 0;
+	asked_count = begun = told_ends = accounts_asked = accounts_told = 0;
 	setup_daemon();
 	uint8_t start = fuzz_byte(&in);
 	if (start & 1)
@@ -166,7 +184,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (struct sandbox *sb; (sb = TAILQ_FIRST(&d.registry.list));)
 		teardown_forget(sb);
 	teardown(NULL);
-	FUZZ_CHECK(told.count <= 1 && told_ends == begun);
+	FUZZ_CHECK(told.count <= 1 && told_ends == begun && accounts_told == accounts_asked);
 	FUZZ_CHECK(fuzz_free_fd() == before);
 	return 0;
 }

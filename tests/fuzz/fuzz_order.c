@@ -10,9 +10,11 @@
 #include "../unit/bodies.h"
 #include "boot.h"
 #include "connect.h"
+#include "debug.h"
 #include "ending.h"
 #include "ops.h"
 #include "output.h"
+#include "readback.h"
 #include "uplink.h"
 
 #include <sys/mount.h>
@@ -38,6 +40,31 @@ static int pair_of(int kind, int *theirs)
 	return pair[0];
 }
 
+static void put(int dir, const char *path, const char *text)
+{
+	CLEANUP_FD int fd = openat(dir, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	FUZZ_CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+}
+
+/* A /proc in which the VMM is process 7, and confined. */
+static void fill_proc(int proc)
+{
+	mkdirat(proc, "7", 0755);
+	mkdirat(proc, "7/task", 0755);
+	mkdirat(proc, "7/task/7", 0755);
+	put(proc, "7/task/7/status",
+	    "Name:\tvmm\nState:\tS\nUid:\t5\t5\t5\t5\nGid:\t5\t5\t5\t5\nGroups:\t \n"
+	    "CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n"
+	    "CapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\n"
+	    "Seccomp:\t2\nSeccomp_filters:\t9\n");
+	put(proc, "7/limits",
+	    "Max file size 1 1\nMax core file size 0 0\nMax processes 1 1\nMax open files 1 1\n"
+	    "Max locked memory 0 0\nMax address space 1 1\n");
+	s.readback.want = (struct confine_want){.pid = 7, .uid = 5, .gid = 5};
+	for (size_t i = 0; i < MSG_LIMIT_COUNT; i++)
+		s.readback.want.limits[i] = 1;
+}
+
 /* Directories on a tmpfs of their own that is mounted nowhere; without root the shim has none. */
 static void open_dirs(void)
 {
@@ -52,6 +79,9 @@ static void open_dirs(void)
 	mkdirat(root, "templates", 0700);
 	mkdirat(root, "sandboxes", 0700);
 	mkdirat(root, "snapshot", 0755);
+	mkdirat(root, "proc", 0755);
+	s.jail.proc_fd = openat(root, "proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fill_proc(s.jail.proc_fd);
 	s.jail.templates_fd = openat(root, "templates", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	s.jail.sandboxes_fd = openat(root, "sandboxes", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	s.jail.snapshot_fd = openat(root, "snapshot", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -80,6 +110,7 @@ static void open_shim(uint8_t bits)
 		.epoll_fd = -1,
 		.ready = READY_INIT,
 		.ending_next_us = INT64_MAX,
+		.readback = {.due_us = INT64_MAX},
 		.announce = {.conn = VSOCK_CONN_INIT},
 		.snapshot = {.staging = SETS_STAGING_INIT, .from_fd = -1, .to_fd = -1},
 		.uid = 12345,
@@ -100,6 +131,7 @@ static void open_shim(uint8_t bits)
 	s.jail.pty_master = pair_of(SOCK_STREAM, &guest);
 	chan_open(&s.link, pair_of(SOCK_SEQPACKET, &supervisor), 512u * 1024);
 	http_client_open(&s.api, pair_of(SOCK_STREAM, &vmm), &s);
+	s.api.trace = &s.trace;
 	open_dirs();
 	s.vmm.pidfd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	now = clock_us();
@@ -112,6 +144,8 @@ static void close_shim(void)
 	fd_close(&s.jail.templates_fd);
 	fd_close(&s.jail.sandboxes_fd);
 	fd_close(&s.jail.snapshot_fd);
+	fd_close(&s.jail.proc_fd);
+	confine_report_close(&s.readback.report);
 	connect_drop(&s);
 	chan_close(&s.link);
 	http_client_close(&s.api);
@@ -185,12 +219,15 @@ static void check_set(const struct msg *m)
 static void hear(void)
 {
 	static struct msg m;
+	static struct msg_debug_data told;
 	struct err e;
 	char sink[4096];
 	for (enum msg_result got; (got = msg_recv(supervisor, &m, &e)) != MSG_AGAIN;) {
 		FUZZ_CHECK(got == MSG_GOT || got == MSG_EOF);
 		if (got == MSG_GOT && m.header.type == MSG_SNAPSHOTTED)
 			check_set(&m);
+		if (got == MSG_GOT && m.header.type == MSG_DEBUG_DATA)
+			FUZZ_CHECK(msg_read_debug_data(&m, &told, &e) == 0);
 		msg_close_fds(&m);
 		if (got == MSG_EOF)
 			break;
@@ -224,7 +261,9 @@ static void answer(struct fuzz_input *in)
 static void pass_time(uint8_t how)
 {
 	now += (int64_t)how * 10000;
+	debug_note_phase(&s, now);
 	http_client_expire(&s.api, now);
+	readback_step(&s, now);
 	ending_step(&s, now);
 	connect_step(&s, now);
 	snapshot_step(&s, now);

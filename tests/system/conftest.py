@@ -24,6 +24,7 @@ def need(what):
         "kvm": (harness.have_kvm(), "/dev/kvm is not usable"),
         "ch": (harness.REAL is not None, "no cloud-hypervisor on PATH"),
         "landlock": (harness.landlock_abi() > 0, "the kernel has no Landlock"),
+        "cgroup": (harness.CGROUP_MOUNT is not None, "no cgroup v2 is mounted"),
         "linux": (harness.LINUX_GUEST is not None, "CLOISTER_LINUX_GUEST names no guest"),
     }
     if what in filesystems.KINDS:

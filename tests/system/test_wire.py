@@ -90,6 +90,8 @@ def refused_records():
         ("resize of both", True, record("RESIZE", struct.pack("<II", 1, 32))),
         ("too many vCPUs", True, record("RESIZE", struct.pack("<II", 255, 0))),
         ("counters with a reserved field", True, record("COUNTERS", u32(1))),
+        ("debug with a reserved field", True, record("DEBUG", u32(1))),
+        ("debug without a number", True, record("DEBUG", number=0)),
         ("no input", True, record("CONSOLE_WRITE", struct.pack("<II", 0, 0))),
         ("less input than said", True, record("CONSOLE_WRITE", struct.pack("<II", 0, 2) + b"x")),
         ("more input than said", True, record("CONSOLE_WRITE", struct.pack("<II", 0, 1) + b"xy")),

@@ -247,6 +247,63 @@ static void good_log(struct msg_log *b)
 	str_copy(b->text, sizeof(b->text), "a line");
 }
 
+static void good_debug(struct msg_debug *b)
+{
+	b->zero = 0;
+}
+static void good_confine(struct msg_debug_data *b)
+{
+	struct msg_confine *c = &b->head.confine;
+	*c = (struct msg_confine){.checks = 3,
+				  .after = MSG_CONFINE_RESIZE,
+				  .at_real_us = 1700000000000000,
+				  .took_us = 300,
+				  .good = 1,
+				  .thread_count = 2,
+				  .cgroup = 1,
+				  .vmm_fds = 86};
+	for (size_t i = 0; i < MSG_LIMIT_COUNT; i++)
+		c->limits[i] = (struct msg_limit){i, i, i};
+	for (size_t i = 0; i < MSG_NS_COUNT; i++) {
+		c->ns_host[i] = 4026531836;
+		c->ns_shim[i] = c->ns_vmm[i] = 4026534000 + i;
+	}
+	for (uint32_t i = 0; i < 2; i++) {
+		b->threads[i] = (struct msg_thread){
+			.tid = (uint32_t)(43 + i), .no_new_privs = 1, .seccomp = 2, .filters = 2};
+		str_copy(b->threads[i].name, sizeof(b->threads[i].name), "vcpu0");
+	}
+}
+static void good_debug_data(struct msg_debug_data *b)
+{
+	struct msg_debug_head *h = &b->head;
+	h->at_real_us = 1700000000000000;
+	h->shim_pid = 42;
+	h->vmm_pid = 43;
+	h->phase = MSG_PHASE_RUNNING;
+	h->op = MSG_RESIZE;
+	h->op_us = 5;
+	h->has_cgroup = 1;
+	h->cgroup.memory_max = UINT64_MAX;
+	h->line_count = h->event_count = h->fd_count = 1;
+	str_copy(h->lines[0], sizeof(h->lines[0]), "vcpu0 ERROR: no");
+	h->events[0].at_real_us = 1700000000000000;
+	str_copy(h->events[0].name, sizeof(h->events[0].name), "vm/booted");
+	h->fds[0].fd = 3;
+	str_copy(h->fds[0].what, sizeof(h->fds[0].what), "supervisor");
+	h->exchange_count = 2;
+	h->exchange_total = 2;
+	b->exchanges[0] = (struct msg_exchange){
+		.took_us = 9, .status = 500, .outcome = MSG_EXCHANGE_ANSWERED};
+	b->exchanges[1] = (struct msg_exchange){.took_us = 9, .outcome = MSG_EXCHANGE_OVERDUE};
+	str_copy(b->exchanges[0].request, MSG_EXCHANGE_REQUEST_MAX, "PUT /api/v1/vm.pause");
+	str_copy(b->exchanges[0].error, MSG_EXCHANGE_ERROR_MAX, "no");
+	str_copy(b->exchanges[1].request, MSG_EXCHANGE_REQUEST_MAX, "PUT /api/v1/vm.resize");
+	good_confine(b);
+	h->ended = 1;
+	good_exit(&h->exit);
+}
+
 /* The bytes of a body on the wire, counted here and not by the code under test. */
 #define WIRE_true(b)  (offsetof(__typeof__(*(b)), data) + (b)->length)
 #define WIRE_false(b) sizeof(*(b))

@@ -312,6 +312,11 @@ static void test_requests(void **unused)
 	BAD(resize, "vcpus", b->vcpus = MSG_VCPUS_MAX + 1);
 	BAD(resize, "memory_mib", b->vcpus = 0, b->memory_mib = MSG_MEMORY_MIB_MAX + 1);
 	BAD(counters, "reserved", b->zero = 1);
+	GOOD(debug, );
+	BAD(debug, "reserved", b->zero = 1);
+	/* More of it in test_msg_debug. */
+	GOOD(debug_data, );
+	BAD(debug_data, "reserved", b->head.zero = 1);
 	GOOD(kill, b->grace_ms = 0);
 	GOOD(kill, b->grace_ms = MSG_GRACE_MS_MAX);
 	BAD(kill, "grace_ms", b->grace_ms = MSG_GRACE_MS_MAX + 1);
@@ -481,11 +486,13 @@ static void test_wire_is_as_it_was(void **unused)
 		SIZE(EXIT, exit, 31),
 		SIZE(EXIT_ACK, exit_ack, 32),
 		SIZE(LOG, log, 33),
+		SIZE(DEBUG, debug, 34),
+		SIZE(DEBUG_DATA, debug_data, 35),
 	};
-	static const size_t sizes[] = {32,   392,  8,	88,  128,   8,	128, 132,	 524,
-				       4296, 3472, 768, 4,   4,	    4,	80,  3880,	 16,
-				       3864, 8,	   8,	4,   11536, 4,	16,  24 + 32768, 8 + 32768,
-				       8,    4,	   8,	416, 4,	    520};
+	static const size_t sizes[] = {32,   392,  8,	88,  128,   8,	 128, 132,	  524,
+				       4296, 3472, 768, 4,   4,	    4,	 80,  3880,	  16,
+				       3864, 8,	   8,	4,   11536, 4,	 16,  24 + 32768, 8 + 32768,
+				       8,    4,	   8,	416, 4,	    520, 4,   57136};
 	(void)unused;
 	assert_int_equal(MSG_VERSION, 1);
 	assert_int_equal(sizeof(struct msg_header), 16);
