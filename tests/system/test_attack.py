@@ -398,6 +398,31 @@ def test_hostile_snapshot_files(make_host):
     assert host.residue() == []
 
 
+def test_hostile_files_of_a_map_clone(make_host):
+    """Its memory is private to the VMM, which therefore writes it itself, to a disk of the host's."""
+    host = make_host(limits="snapshot_ms = 1000")
+    host.create(id="source", cmdline="tick=0")
+    assert host.api("POST", "/v1/sandboxes/source/snapshot", {"template": "t"}).status == 201
+    for kind, status in (("deep", 201), ("link-out", REFUSED), ("closed", REFUSED)):
+        host.api("POST", "/v1/sandboxes", {"id": "one", "template": "t", "memory_restore": "map"})
+        attack(host, f"after {kind}")
+        answer = host.api("POST", "/v1/sandboxes/one/snapshot", {"template": "warm"})
+        assert answer.status == status, (kind, answer)
+        if status == 201:
+            assert host.api("DELETE", "/v1/templates/warm").status in (200, 204)
+        host.destroy("one")
+        assert os.listdir(os.path.join(host.state_dir, "sandboxes")) == [], kind
+    # Ended in the middle of it, with all that still there: the spawner clears up.
+    host.api("POST", "/v1/sandboxes", {"id": "one", "template": "t", "memory_restore": "map"})
+    attack(host, "after deep")
+    attack(host, "answer +never")
+    host.api("POST", "/v1/sandboxes/one/snapshot", {"template": "warm"}, timeout=60)
+    host.destroy("one")
+    host.destroy("source")
+    assert host.api("DELETE", "/v1/templates/t").status in (200, 204)
+    assert host.residue() == []
+
+
 def is_our_set(path, kind):
     """Made by the shim, of its own configuration and of no file but those that it knows."""
     assert sorted(os.listdir(path)) == ["config.json", "meta", "ram", "state.json"], kind
