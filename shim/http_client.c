@@ -35,6 +35,7 @@ static void finish_first(struct http_client *c, const struct http_response *answ
 			 const struct err *e)
 {
 	struct http_client_pending p = c->pending[0];
+	c->interims = 0;
 	c->count--;
 	memmove(&c->pending[0], &c->pending[1], c->count * sizeof(c->pending[0]));
 	http_trace_end(c->trace, &p.note, clock_us() - p.sent_us, answer, p.expired, e);
@@ -187,6 +188,11 @@ static bool take_answer(struct http_client *c, bool at_eof)
 	if (result == HTTP_DONE && c->count == 0) {
 		result = HTTP_ERROR;
 		err_set(&e, ERR_VMM, 0, "the VMM's API sent an answer that nobody asked for");
+	}
+	/* Without a bound a VMM that sends nothing else would keep us here for ever. */
+	if (result == HTTP_DONE && answer.interim && ++c->interims > HTTP_CLIENT_INTERIM_MAX) {
+		result = HTTP_ERROR;
+		err_set(&e, ERR_VMM, 0, "the VMM's API sends answers of status 1xx without end");
 	}
 	if (result == HTTP_ERROR) {
 		break_connection(c, &e);

@@ -19,6 +19,7 @@
 #define HTTP_CLIENT_PENDING_MAX 8
 #define HTTP_CLIENT_BODY_MAX	(256u * 1024) /* of an answer */
 #define HTTP_CLIENT_SEND_MAX	(128u * 1024) /* bytes waiting to be sent */
+#define HTTP_CLIENT_INTERIM_MAX 8	      /* answers of status 1xx before the one that counts */
 
 /*
  * How a request ended: an answer of any status (e NULL), or none (answer NULL and e says why).
@@ -45,6 +46,7 @@ struct http_client {
 	char *in, *out;
 	size_t in_used, in_size, out_used;
 	unsigned count;
+	unsigned interims; /* since the last answer proper */
 	struct http_client_pending pending[HTTP_CLIENT_PENDING_MAX];
 };
 

@@ -102,6 +102,14 @@ static void forget(struct leash_table *t, struct leash *l)
 	free(l);
 }
 
+/* Said once: what follows would fail likewise, as often as the supervisor cares to ask. */
+static void unheard(struct leash_table *t, const char *what, const char *key, const struct err *why)
+{
+	if (!t->unheard)
+		log_error("%s of shim %s: %s", what, key, why->text);
+	t->unheard = true;
+}
+
 /* Tells the supervisor that the shim is gone, then answers who asked for it. */
 static void report(struct leash_table *t, struct leash *l, const struct err *left)
 {
@@ -112,13 +120,13 @@ static void report(struct leash_table *t, struct leash *l, const struct err *lef
 		snprintf(gone.detail, sizeof(gone.detail), "%s", left->text);
 	str_clean(gone.detail);
 	if (chan_send_gone(t->link, 0, &gone, &e) < 0)
-		log_error("shim %s is gone, but: %s", l->key, e.text);
+		unheard(t, "GONE", l->key, &e);
 	for (unsigned i = 0; i < l->end_count; i++) {
 		struct msg_done done = {0};
 		int sent = left ? chan_send_err(t->link, l->end_ids[i], left, &e)
 				: chan_send_done(t->link, l->end_ids[i], &done, &e);
 		if (sent < 0)
-			log_error("end of shim %s: %s", l->key, e.text);
+			unheard(t, "end", l->key, &e);
 	}
 }
 
@@ -248,7 +256,7 @@ void leash_end(struct leash_table *t, struct leash *l, uint32_t id)
 	if (l->end_count == LEASH_END_MAX) {
 		err_set(&e, ERR_STATE, 0, "%s is being ended already", l->key);
 		if (chan_send_err(t->link, id, &e, &e) < 0)
-			log_error("%s", e.text);
+			unheard(t, "end", l->key, &e);
 		return;
 	}
 	l->end_ids[l->end_count++] = id;

@@ -52,6 +52,7 @@ struct leash_table {
 	int templates_fd, sandboxes_fd; /* STATE_DIR's */
 	struct leash *first;
 	unsigned count;
+	bool unheard; /* the supervisor does not take what it must know: its link is no use */
 };
 
 struct leash *leash_find(const struct leash_table *t, const char *key);

@@ -383,6 +383,16 @@ void ops_flush_input(struct shim *s)
 	serve_watch(s, s->jail.pty_master, SHIM_PTY, false, true);
 }
 
+void ops_drop_input(struct shim *s)
+{
+	log_debug("the VMM has let go of its terminal: %zu bytes of input are dropped",
+		  s->input_used);
+	s->input_used = 0;
+	free(s->input);
+	s->input = NULL;
+	serve_unwatch(s, s->jail.pty_master);
+}
+
 static int on_console_write(struct shim *s, const struct msg *m)
 {
 	static struct msg_console_write body;

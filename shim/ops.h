@@ -15,4 +15,7 @@ void ops_console_grew(struct shim *s);
 /* Writes queued console input to the guest's terminal as far as it takes it. */
 void ops_flush_input(struct shim *s);
 
+/* Forgets what is queued: the VMM has closed its end of the terminal. */
+void ops_drop_input(struct shim *s);
+
 #endif

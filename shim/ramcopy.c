@@ -70,10 +70,11 @@ static int store(struct ramcopy *c, size_t len, struct err *e)
 	return 0;
 }
 
-static int too_short(uint64_t has, uint64_t want, struct err *e)
+static int too_short(struct ramcopy *c, uint64_t has, struct err *e)
 {
+	c->too_short = true;
 	return err_set(e, ERR_INTERNAL, 0, "the guest's memory ends at %llu of %llu bytes",
-		       (unsigned long long)has, (unsigned long long)want);
+		       (unsigned long long)has, (unsigned long long)c->size);
 }
 
 /* No more data: a hole up to the end, unless the file is shorter than it should be. */
@@ -83,7 +84,7 @@ static int at_last_hole(struct ramcopy *c, struct err *e)
 	if (fstat(c->from, &st) < 0)
 		return err_errno(e, errno, "stat the guest's memory");
 	if ((uint64_t)st.st_size < c->size)
-		return too_short((uint64_t)st.st_size, c->size, e);
+		return too_short(c, (uint64_t)st.st_size, e);
 	c->at = c->size;
 	return 0;
 }
@@ -119,7 +120,7 @@ int ramcopy_step(struct ramcopy *c, struct err *e)
 		if (n < 0)
 			return err_errno(e, errno, "read the guest's memory");
 		if (n == 0)
-			return too_short(c->at, c->size, e);
+			return too_short(c, c->at, e);
 		if (store(c, (size_t)n, e) < 0)
 			return -1;
 		c->at += (uint64_t)n;

@@ -9,12 +9,14 @@
 
 #include "err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct ramcopy {
 	int from, to; /* the caller's; to is empty */
 	uint64_t size, at;
 	uint64_t stored; /* bytes written */
+	bool too_short;	 /* why it failed: the source ends before size */
 };
 
 /* Starts a copy of size bytes; makes `to` that long. */

@@ -107,7 +107,11 @@ static void handle(struct shim *s, enum shim_source source, uint32_t events)
 		output_events(s);
 		break;
 	case SHIM_PTY:
-		ops_flush_input(s);
+		/* The other end was closed: told again and again for as long as it is watched. */
+		if (events & EPOLLHUP)
+			ops_drop_input(s);
+		else
+			ops_flush_input(s);
 		break;
 	case SHIM_READY:
 	case SHIM_CONNECT:

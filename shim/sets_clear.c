@@ -7,15 +7,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A VMM may have made directories in its scratch one; no honest one goes deep. */
-#define REMOVE_DEPTH 8
-
-static int remove_tree(int parent_fd, const char *name, int depth, struct err *e);
+/* Directories that are taken away while a VMM lives, and may go on making new ones. */
+#define DIRECTORIES_MAX 4096
 
 /*
  * One that a VMM made may be closed to us, who are root without the right to pass over modes. It is
@@ -35,38 +35,102 @@ static int take_directory(int parent_fd, const char *name, struct err *e)
 	return 0;
 }
 
-static int empty_tree(int fd, int depth, struct err *e)
+/* Opens a directory of ours for reading through it; the caller closes it with closedir(3). */
+static DIR *list(int fd, struct err *e)
 {
 	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
 	if (!dir) {
 		err_errno(e, errno, "list a set");
 		fd_close(&copy);
-		return -1;
 	}
-	int result = 0;
-	for (struct dirent *d; result == 0 && (d = readdir(dir));) {
-		if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0 ||
-		    unlinkat(fd, d->d_name, 0) == 0 || errno == ENOENT)
-			continue;
-		if (errno == EISDIR && depth < REMOVE_DEPTH)
-			result = take_directory(fd, d->d_name, e) < 0
-					 ? -1
-					 : remove_tree(fd, d->d_name, depth + 1, e);
-		else
-			result = err_errno(e, errno, "remove %s of a set", d->d_name);
-	}
-	closedir(dir);
-	return result;
+	return dir;
 }
 
-static int remove_tree(int parent_fd, const char *name, int depth, struct err *e)
+/* The next entry that unlinkat(2) does not take away: a directory. NULL: there is none, or an
+ * error, told by *failed. */
+static const char *next_directory(DIR *dir, bool *failed, struct err *e)
+{
+	*failed = false;
+	for (const struct dirent *d; (d = readdir(dir));) {
+		if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0 ||
+		    unlinkat(dirfd(dir), d->d_name, 0) == 0 || errno == ENOENT)
+			continue;
+		if (errno == EISDIR)
+			return d->d_name;
+		*failed = true;
+		err_errno(e, errno, "remove %s of a set", d->d_name);
+		return NULL;
+	}
+	return NULL;
+}
+
+/* Moves a directory into fd under a name that nothing there has. */
+static int lift(int from_fd, const char *name, int fd, unsigned *number, struct err *e)
+{
+	char up[24];
+	if (take_directory(from_fd, name, e) < 0)
+		return -1;
+	for (;;) {
+		snprintf(up, sizeof(up), ".lifted-%u", (*number)++);
+		if (renameat2(from_fd, name, fd, up, RENAME_NOREPLACE) == 0)
+			return 0;
+		if (errno != EEXIST)
+			return err_errno(e, errno, "move directory %s of a set", name);
+	}
+}
+
+/* Removes a directory. Those in it are not gone into but put beside it. */
+static int flatten(int fd, const char *name, unsigned *number, struct err *e)
+{
+	bool failed;
+	if (take_directory(fd, name, e) < 0)
+		return -1;
+	CLEANUP_FD int own =
+		file_open_beneath(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, "set", e);
+	DIR *dir = own < 0 ? NULL : list(own, e);
+	if (!dir)
+		return -1;
+	int result = 0;
+	for (const char *in; result == 0 && (in = next_directory(dir, &failed, e));)
+		result = lift(dirfd(dir), in, fd, number, e);
+	closedir(dir);
+	if (result < 0 || failed)
+		return -1;
+	if (unlinkat(fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return err_errno(e, errno, "remove directory %s of a set", name);
+	return 0;
+}
+
+/* However deep a VMM has nested directories: neither stack nor descriptors grow with that. */
+static int empty_tree(int fd, unsigned max, struct err *e)
+{
+	unsigned number = 0, removed = 0;
+	bool failed = false, found = true;
+	while (found && !failed) {
+		DIR *dir = list(fd, e);
+		if (!dir)
+			return -1;
+		found = false;
+		for (const char *name; !failed && (name = next_directory(dir, &failed, e));) {
+			found = true;
+			failed = flatten(fd, name, &number, e) < 0;
+			if (!failed && ++removed > max)
+				failed = err_set(e, ERR_VMM, 0,
+						 "more than %u directories lie in a set", max) < 0;
+		}
+		closedir(dir);
+	}
+	return failed ? -1 : 0;
+}
+
+static int remove_tree(int parent_fd, const char *name, struct err *e)
 {
 	CLEANUP_FD int fd = file_open_beneath(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW,
 					      0, "set", e);
 	if (fd < 0)
 		return e->kind == ERR_NOT_FOUND ? 0 : -1;
-	if (empty_tree(fd, depth, e) < 0)
+	if (empty_tree(fd, UINT_MAX, e) < 0)
 		return -1;
 	if (unlinkat(parent_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		return err_errno(e, errno, "remove set %s", name);
@@ -75,7 +139,7 @@ static int remove_tree(int parent_fd, const char *name, int depth, struct err *e
 
 int sets_remove(int parent_fd, const char *name, struct err *e)
 {
-	return remove_tree(parent_fd, name, 0, e);
+	return remove_tree(parent_fd, name, e);
 }
 
 int sets_remove_template(int templates_fd, const char *key, struct err *e)
@@ -89,7 +153,7 @@ int sets_remove_template(int templates_fd, const char *key, struct err *e)
 
 int sets_empty(int dir_fd, struct err *e)
 {
-	return empty_tree(dir_fd, 0, e);
+	return empty_tree(dir_fd, DIRECTORIES_MAX, e);
 }
 
 /*

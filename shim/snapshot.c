@@ -236,6 +236,8 @@ static void copy_piece(struct shim *s, int64_t now_us)
 		more = start_copy(s, &e) < 0 ? -1 : 1;
 	if (more >= 0 && n->copying_ram)
 		more = snapshot_disks_check_room(s, n->copy.stored, &e) < 0 ? -1 : more;
+	if (more < 0 && n->copying_ram && n->copy.too_short)
+		e.kind = ERR_VMM; /* who else could have cut it */
 	if (more == 1 && now_us > n->deadline_us)
 		more = err_set(&e, ERR_DEADLINE, 0, "disks and memory could not be copied in time");
 	if (more < 0)

@@ -297,6 +297,11 @@ static void loop(struct spawner *s)
 		}
 		if (n == 1)
 			handle(s, &ev);
+		if (s->table.unheard && !s->quit) {
+			log_error("link to the supervisor closed: it does not read");
+			s->quit = true;
+			s->status = 1;
+		}
 	}
 }
 

@@ -174,10 +174,17 @@ int spawner_start_shim(struct spawner_start *s, struct leash_table *t, const cha
 			       s->policy->max_sandboxes);
 	/*
 	 * That of a shim that ended unseen, whose VMM was not quite gone yet when we cleared up at
-	 * our start. One in use stays, and the shim will say so.
+	 * our start. One in use is another sandbox's, whose socket the supervisor has put away: a
+	 * shim would fail, and clearing up after it would end that one.
 	 */
-	if (t->cgroup_fd >= 0 && cgroup_remove(t->cgroup_fd, key, e) < 0)
+	int removed = t->cgroup_fd >= 0 ? cgroup_remove(t->cgroup_fd, key, e) : 1;
+	if (removed < 0)
 		return -1;
+	if (removed == 0)
+		return err_set(e, ERR_STATE, 0,
+			       "cgroup %s is in use and no shim answers for it: see its "
+			       "cgroup.procs",
+			       key);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return err_errno(e, errno, "make a link for shim %s", key);
 	CLEANUP_FD int ours = pair[0];

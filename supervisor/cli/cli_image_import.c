@@ -2,6 +2,7 @@
 #include "cli_image.h"
 
 #include "cli_output.h"
+#include "cli_source.h"
 #include "diskmake.h"
 #include "util.h"
 
@@ -63,10 +64,9 @@ static int step(void *arg, uint64_t done, struct err *e)
 static int open_source(const struct cli_image_place *p, const char *path, struct stat *st,
 		       uint64_t *bytes, struct err *e)
 {
-	/* O_NONBLOCK: a FIFO in its place must not hold us up. */
-	CLEANUP_FD int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	CLEANUP_FD int fd = cli_source_open(path, 0, e);
 	if (fd < 0)
-		return err_set(e, ERR_INVALID, errno, "open %s", path);
+		return -1;
 	if (fstat(fd, st) < 0)
 		return err_errno(e, errno, "stat %s", path);
 	bool device = p->kind == CLI_IMAGE_DISK && S_ISBLK(st->st_mode);

@@ -3,6 +3,7 @@
 
 #include "caps.h"
 #include "cli_request.h"
+#include "cli_source.h"
 #include "config.h"
 #include "file.h"
 #include "ramcopy.h"
@@ -145,31 +146,61 @@ static void source_close(struct source *s)
 	free(s->state);
 }
 
+/* One of the files: regular, and of nobody but who may write there. */
+static int open_file(int dir, const char *name, struct stat *st, struct err *e)
+{
+	/* O_NONBLOCK: a FIFO in its place must not hold us up. */
+	CLEANUP_FD int fd =
+		file_open_beneath(dir, name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, "file", e);
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, st) < 0)
+		return err_errno(e, errno, "stat %s", name);
+	if (!S_ISREG(st->st_mode))
+		return err_set(e, ERR_INVALID, 0, "%s is no regular file", name);
+	if (cli_source_check(dir, fd, name, e) < 0)
+		return -1;
+	return fd_take(&fd);
+}
+
+/* At most max bytes, ended by NUL; the caller frees it. */
 static char *read_file(int dir, const char *name, size_t max, size_t *length, struct err *e)
 {
+	struct stat st;
+	size_t used = 0;
+	CLEANUP_FD int fd = open_file(dir, name, &st, e);
+	if (fd < 0)
+		return NULL;
 	char *text = malloc(max + 1);
 	if (!text) {
 		err_errno(e, ENOMEM, "read %s", name);
 		return NULL;
 	}
-	ssize_t n = file_read_text(dir, name, text, max + 1, e);
-	if (n >= 0 && (size_t)n < max) {
-		*length = (size_t)n;
-		return text;
+	for (ssize_t n = 1; n > 0 && used<max; used += n> 0 ? (size_t)n : 0) {
+		n = read(fd, text + used, max - used);
+		if (n < 0) {
+			err_errno(e, errno, "read %s", name);
+			free(text);
+			return NULL;
+		}
 	}
-	if (n >= 0)
+	if (used == max) {
 		err_set(e, ERR_INVALID, 0, "%s has more than %zu bytes", name, max - 1);
-	free(text);
-	return NULL;
+		free(text);
+		return NULL;
+	}
+	text[used] = '\0';
+	*length = used;
+	return text;
 }
 
 static int open_source(const char *path, struct source *s, struct msg_create *spec, struct err *e)
 {
 	size_t length;
 	struct stat st;
-	s->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	s->dir = cli_source_open(path, O_DIRECTORY, e);
 	if (s->dir < 0)
-		return err_errno(e, errno, "open directory %s", path);
+		return -1;
 	char *text CLEANUP_FREE = read_file(s->dir, SETS_CONFIG, SETS_CONFIG_MAX, &length, e);
 	s->config = text ? cli_import_config(text, spec, e) : NULL;
 	if (!s->config)
@@ -182,10 +213,10 @@ static int open_source(const char *path, struct source *s, struct msg_create *sp
 	cJSON_Delete(state);
 	if (!whole)
 		return err_set(e, ERR_INVALID, 0, "%s/%s is no whole JSON", path, SETS_STATE);
-	s->memory = file_open_beneath(s->dir, SETS_RANGES, O_RDONLY | O_NONBLOCK, 0, "file", e);
-	if (s->memory < 0 || fstat(s->memory, &st) < 0)
+	s->memory = open_file(s->dir, SETS_RANGES, &st, e);
+	if (s->memory < 0)
 		return err_prefix(e, "%s", path);
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != (uint64_t)spec->memory_mib << 20)
+	if ((uint64_t)st.st_size != (uint64_t)spec->memory_mib << 20)
 		return err_set(e, ERR_INVALID, 0, "%s/%s has %lld bytes, the guest has %u MiB",
 			       path, SETS_RANGES, (long long)st.st_size, spec->memory_mib);
 	return 0;

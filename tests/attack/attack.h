@@ -26,6 +26,21 @@ void attack_list_rules(void);
 
 /* landlock.c: what only Landlock denies. */
 void attack_landlock(void);
+/* answers.c: what is said in place of the next answer; "+KIND": of the one after it. */
+void attack_arm_answer(const char *kind);
+
+/* files.c: what is done to the next snapshot once it is written. */
+void attack_arm_after(const char *kind);
+
+/* means.c: each says on the console what became of it. */
+void attack_terminal(void);
+void attack_hang_up(void);
+void attack_api(void);
+void attack_rights(void);
+void attack_speak(void);
+void attack_flood(void);
+void attack_priority(void);
+void attack_descriptors(void);
 
 /* tries.c; false when there is no attack of that name. */
 bool attack_try(const char *name, const char *argument);

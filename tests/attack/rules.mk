@@ -8,4 +8,4 @@ $(B)/tests/attack/%.o: tests/attack/%.c tests/attack/attack.h
 	$(CC) $(STANDIN_CFLAGS) -D_GNU_SOURCE -Itests/standin -Ishim -MMD -MP -c -o $@ $<
 
 $(B)/tests/attack/cloud-hypervisor: $(ATTACK_OBJECTS) $(patsubst %.c,$(B)/%.o,$(wildcard tests/standin/*.c))
-	$(CC) -o $@ $^ -Wl,--wrap=main,--wrap=netguest_command,--wrap=orders_begin_snapshot -lcjson -lm -pthread
+	$(CC) -o $@ $^ -Wl,--wrap=main,--wrap=netguest_command,--wrap=orders_begin_snapshot,--wrap=answer_write,--wrap=snapshot_write -lcjson -lm -pthread

@@ -4,20 +4,25 @@
 It is put in place of the VMM and goes through the whole product: a sandbox is created, and what its
 console is told, it tries. Each case says what held it.
 """
+import json
 import os
 import re
 import signal
 import socket
+import stat
 import subprocess
+import time
 
 import pytest
 
 import harness
 from conftest import need
 from harness import alive, wait_for
+from test_misbehave import cpu_ticks, status_kib
 
 # Without Landlock, which would hold many of them before anything else does (test_landlock.py).
 pytestmark = [pytest.mark.standin, pytest.mark.bare]
+REFUSED, LATE = 502, 504
 
 # Like the stand-in never built with sanitizers.
 ATTACK = os.path.join(harness.TOP, "build", "tests", "attack", "cloud-hypervisor")
@@ -224,7 +229,7 @@ def test_shortened_memory(host):
     for call in ("unlink", "rename", "link", "symlink", "mkdir", "create"):
         assert found[call] == "EACCES", call
     answer = host.api("POST", "/v1/sandboxes/one/snapshot", {"template": "warm"})
-    assert answer.status == 500 and "memory ends at 0 of" in answer.json["detail"]
+    assert answer.status == REFUSED and "memory ends at 0 of" in answer.json["detail"]
     assert host.api("GET", "/v1/templates").json["templates"] == []
     host.destroy("one")
     assert host.residue() == []
@@ -252,3 +257,295 @@ def test_what_is_put_into_a_lent_snapshot_directory(host):
         answer = host.api("POST", f"/v1/sandboxes/{box}/snapshot", {"template": template})
         assert answer.status in (200, 201), answer
         assert host.api("DELETE", f"/v1/templates/{template}").status in (200, 204)
+
+
+# ------------------------------------------------------------------ hostile answers
+
+SHORT = "pause_ms = 300\nresume_ms = 300\nsnapshot_ms = 3000\ndestroy_ms = 3000\n"
+# What is said in place of the answer to vm.pause, and what the client is told. Held by: a parser
+# that is strict about where a message ends (common/http.c), bounds, deadlines.
+ANSWERS = {
+    **dict.fromkeys(
+        ("length-negative", "length-overflow", "length-huge", "length-text", "length-hex",
+         "length-empty", "length-list", "length-twice", "length-blank", "both", "chunked",
+         "chunked-bad", "chunked-huge", "encoding", "nul", "folded", "no-colon", "bare-cr",
+         "no-status", "status-short", "status-long", "status-zero", "status-sign", "redirect",
+         "switch", "http2", "http9", "other", "request", "escape", "utf8", "nul-body", "not-json",
+         "no-body", "head", "headers", "interims", "endless-headers", "endless-body",
+         "interim-storm", "shut"), (REFUSED,)),
+    # The right answer, with something beside it that is nobody's.
+    **dict.fromkeys(("unasked", "trailing", "unasked-storm", "fds-1", "fds-253"), (200,)),
+    "urgent": (200, REFUSED),  # out of band or in it: the kernel's choice
+    "dribble": (LATE,), "never": (LATE,),
+}
+# In place of that to vm.counters, and of that to vm.info behind it ("+").
+JSON_ANSWERS = ["json-utf8", "json-nul", "json-number", "json-minus", "json-type", "json-list",
+                "json-none", "json-escape", "json-deep-list", "json-deep-object", "json-many",
+                "chunked", "head", "no-body"]
+
+
+def is_clean(answer):
+    """One line of printable text, whatever the VMM said."""
+    assert answer.json["detail"] and all(" " <= c <= "~" for c in answer.json["detail"]), answer
+
+
+def idle(pid):
+    """The process does not turn in circles."""
+    ticks, end = cpu_ticks(pid), time.monotonic() + 0.5
+    wait_for(lambda: time.monotonic() > end)
+    return cpu_ticks(pid) - ticks < 5
+
+
+class Watched:
+    """A sandbox whose shim must come out of whatever its VMM does as it went in."""
+
+    def __init__(self, host, **spec):
+        self.host = host
+        self.box = host.create(id="one", cmdline="tick=0", **spec)
+        self.shim, = host.shim_pids("admin:one")
+        self.fds, self.kib = self._fds(), status_kib(self.shim, "VmRSS")
+
+    def _fds(self):
+        return len(os.listdir(f"/proc/{self.shim}/fd"))
+
+    def check(self, what):
+        assert alive(self.shim), what
+        assert self._fds() <= self.fds, what
+        assert status_kib(self.shim, "VmHWM") - self.kib < 1536, what
+        assert self.host.get("one")["state"] in ("running", "paused"), what
+
+    def end(self, what):
+        assert self.host.destroy("one")["exit"]["cause"] == "destroyed", what
+        assert not alive(self.shim), what
+
+
+def test_hostile_answers(make_host):
+    """The client is told, in clean words; the shim is none the worse, answers others meanwhile, and
+    the sandbox can be ended."""
+    host = make_host(limits=SHORT)
+    for kind, statuses in ANSWERS.items():
+        box = Watched(host)
+        attack(host, f"answer {kind}")
+        answer = host.api("POST", "/v1/sandboxes/one/pause")
+        assert answer.status in statuses, (kind, answer)
+        if answer.status != 200:
+            is_clean(answer)
+        # Its console is still served, and at once.
+        assert "ATTACK answer done" in host.console("one"), kind
+        box.check(kind)
+        if "storm" in kind or "endless" in kind:
+            assert idle(box.shim), kind
+        box.end(kind)
+    assert host.residue() == []
+
+
+def test_hostile_json(make_host):
+    """Held by: cJSON's own bound of depth, a scanner without recursion for the counters, numbers
+    checked before they are converted."""
+    host = make_host(limits=SHORT)
+    for kind in [prefix + kind for kind in JSON_ANSWERS for prefix in ("", "+")]:
+        box = Watched(host)
+        attack(host, f"answer {kind}")
+        answer = host.api("GET", "/v1/sandboxes/one/counters")
+        assert answer.status == REFUSED, (kind, answer)
+        is_clean(answer)
+        box.check(kind)
+        box.end(kind)
+    assert host.residue() == []
+
+
+# ------------------------------------------------------------------ hostile snapshots
+
+# What becomes of a snapshot whose files are tampered with between their being written and the
+# answer. Held by: the directory is taken back first, then fchownat and openat without following or
+# waiting, regular files of one link only, bounded, and only a copy counts (shim/snapshot.c).
+FILES = {
+    **dict.fromkeys(("two-names", "sparse", "empty", "gone", "directory", "link-out", "link-in",
+                     "link-loop", "link-proc", "socket", "closed"), (REFUSED,)),
+    **dict.fromkeys(("lock", "names", "deep", "forge"), (201,)),
+    # Won or lost, or seen by the shim: it is a whole JSON text that is copied, or none.
+    **dict.fromkeys(("rewrite", "shrink", "swap", "ram"), (201, REFUSED)),
+    "lease": (201, REFUSED),
+}
+
+
+def test_hostile_snapshot_files(make_host):
+    host = make_host(limits=SHORT)
+    host.create(id="other", cmdline="tick=0")
+    for kind, statuses in FILES.items():
+        box = Watched(host)
+        attack(host, f"after {kind}")
+        answer = host.api("POST", "/v1/sandboxes/one/snapshot", {"template": "warm"})
+        assert answer.status in statuses, (kind, answer)
+        found = parse(host.console("one"), "after")
+        assert found and not any(line.endswith("unknown") for line in found), (kind, found)
+        if answer.status != 201:
+            is_clean(answer)
+        sets = os.listdir(os.path.join(host.state_dir, "templates"))
+        assert sets == (["admin:warm"] if answer.status == 201 else []), kind
+        for name in sets:
+            is_our_set(os.path.join(host.state_dir, "templates", name), kind)
+        box.check(kind)
+        if answer.status == 201:
+            assert host.api("DELETE", "/v1/templates/warm").status in (200, 204)
+        # It stands in the way of nothing: not of the next one where nobody goes on with it.
+        if kind not in ("rewrite", "shrink", "ram", "swap"):
+            again = host.api("POST", "/v1/sandboxes/one/snapshot", {"template": "again"})
+            assert again.status == 201, (kind, again)
+            assert host.api("DELETE", "/v1/templates/again").status in (200, 204)
+        box.end(kind)
+        ran(host, "other")
+    host.destroy("other")
+    assert host.residue() == []
+
+
+def test_hostile_files_of_a_map_clone(make_host):
+    """Its memory is private to the VMM, which therefore writes it itself, to a disk of the host's."""
+    host = make_host(limits="snapshot_ms = 1000")
+    host.create(id="source", cmdline="tick=0")
+    assert host.api("POST", "/v1/sandboxes/source/snapshot", {"template": "t"}).status == 201
+    for kind, status in (("deep", 201), ("link-out", REFUSED), ("closed", REFUSED)):
+        host.api("POST", "/v1/sandboxes", {"id": "one", "template": "t", "memory_restore": "map"})
+        attack(host, f"after {kind}")
+        answer = host.api("POST", "/v1/sandboxes/one/snapshot", {"template": "warm"})
+        assert answer.status == status, (kind, answer)
+        if status == 201:
+            assert host.api("DELETE", "/v1/templates/warm").status in (200, 204)
+        host.destroy("one")
+        assert os.listdir(os.path.join(host.state_dir, "sandboxes")) == [], kind
+    # Ended in the middle of it, with all that still there: the spawner clears up.
+    host.api("POST", "/v1/sandboxes", {"id": "one", "template": "t", "memory_restore": "map"})
+    attack(host, "after deep")
+    attack(host, "answer +never")
+    host.api("POST", "/v1/sandboxes/one/snapshot", {"template": "warm"}, timeout=60)
+    host.destroy("one")
+    host.destroy("source")
+    assert host.api("DELETE", "/v1/templates/t").status in (200, 204)
+    assert host.residue() == []
+
+
+def is_our_set(path, kind):
+    """Made by the shim, of its own configuration and of no file but those that it knows."""
+    assert sorted(os.listdir(path)) == ["config.json", "meta", "ram", "state.json"], kind
+    for name in os.listdir(path):
+        st = os.lstat(os.path.join(path, name))
+        assert stat.S_ISREG(st.st_mode) and (st.st_uid, st.st_nlink) == (0, 1), (kind, name)
+        assert stat.S_IMODE(st.st_mode) == 0o444, (kind, name)
+    with open(os.path.join(path, "config.json"), encoding="ascii") as f:
+        config = json.load(f)
+    assert config["payload"]["kernel"] == "/kernel" and "disks" not in config, kind
+    assert "forged" not in json.dumps(config), kind
+    with open(os.path.join(path, "state.json"), encoding="ascii") as f:
+        json.load(f)
+
+
+# ------------------------------------------------------------------ what it was given
+
+
+def test_terminal_tricks(host):
+    """Held by: the slave of a pty of its own: no other end, none to open, nobody who reads what it
+    writes or heeds its modes; TIOCSTI and line disciplines by seccomp (see the rules)."""
+    box = Watched(host)
+    found = dict(line.rsplit(" ", 1) for line in attack(host, "tty"))
+    assert {found[what] for what in ("other end", "packets", "lock")} <= {"ENOTTY", "EIO"}, found
+    assert (found["own"], found["hangup"]) == ("ENOENT", "EPERM"), found
+    assert found["fill"] in ("EAGAIN", "endless"), found
+    # Its input still goes there, and is bounded where it does not take it.
+    answers = [host.api("POST", "/v1/sandboxes/one/console", raw=b"x" * 30000).status
+               for _ in range(8)]
+    assert set(answers) <= {200, 503}, answers
+    assert idle(box.shim)
+    box.check("tty")
+    box.end("tty")
+
+
+def test_terminal_without_an_end(host):
+    """A VMM that lets go of its terminal while input waits for it does not wake the shim for ever."""
+    box = Watched(host)
+    attack(host, "hangup")
+    # More than the kernel keeps for a terminal that nobody has.
+    for _ in range(8):
+        host.api("POST", "/v1/sandboxes/one/console", raw=b"x" * 30000)
+    assert idle(box.shim)
+    box.check("hangup")
+    box.end("hangup")
+
+
+def test_api_socket_is_nobody_elses(host):
+    """Held by: it was connected before the VMM began, and its name was taken away; the net
+    namespace, in which even a name that the kernel picks is the sandbox's own."""
+    box = Watched(host)
+    found = dict(line.split(" ", 1) for line in attack(host, "api"))
+    assert found["connect"] in ("ENOENT", "EACCES", "ECONNREFUSED"), found
+    assert (found["listen"], found["accept"], found["autobind"]) == ("OK", "EAGAIN", "OK"), found
+    with socket.socket(socket.AF_UNIX) as sock, pytest.raises(ConnectionRefusedError):
+        sock.connect("\0" + found["abstract"])
+    host.create(id="two", cmdline="tick=0")
+    assert {r.split()[1] for r in attack(host, f"connect @{found['abstract']}", "two")} <= {
+        "ECONNREFUSED", "EPROTOTYPE"}
+    assert host.act("one", "pause")["state"] == "paused"
+    box.check("api")
+
+
+def test_descriptors_on_the_event_channel(host):
+    """Held by: recv(2) without room for any: the kernel lets them go."""
+    box = Watched(host)
+    assert attack(host, "rights") == ["OK"]
+    box.check("rights")
+
+
+def test_floods_from_inside(make_host):
+    """Held by: budgets for each stream, non-blocking pipes (shim/output.c)."""
+    host = make_host(limits="console_bytes = 65536")
+    box = Watched(host)
+    host.send("one", "attack flood\n")
+    host.wait_console("one", "\x1b" * 10)
+    for _ in range(5):
+        assert host.act("one", "pause")["state"] == "paused"
+        assert host.act("one", "resume")["state"] == "running"
+    assert len(host.console("one")) <= 65536
+    box.check("flood")
+    box.end("flood")
+    log = host.log()
+    assert len(log) < 2 << 20 and "\x1b" not in log
+
+
+def test_words_for_terminals_and_logs(host):
+    """Held by: str_clean() on what the VMM says, before anybody else has it."""
+    box = Watched(host)
+    events = host.events()
+    attack(host, "speak")
+    box.check("speak")
+    host.send("one", "attack rule ptrace\n")
+    event = events.wait(event="state", sandbox="one", to="crashed")
+    client = [os.path.join(harness.BUILD, "cloister"), "-s", host.control]
+    texts = [host.get("one")["exit"]["detail"], json.dumps(event, ensure_ascii=False)]
+    for args in (["inspect", "one"], ["ls"], ["ls", "--json"]):
+        texts.append(subprocess.run(client + args, capture_output=True, text=True,
+                                    check=True).stdout)
+    texts += host.log().splitlines()
+    for text in texts:
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]", text), ascii(text)
+    # Nor can a line of it pass for one of ours.
+    assert not any(line.startswith("cloisterd: notice") for line in texts)
+
+
+def test_priorities_and_others_limits(host):
+    """Held by: no capability, RLIMIT_NICE, RLIMIT_RTPRIO and RLIMIT_MEMLOCK of 0, pid namespace."""
+    host.create(id="one", cmdline="tick=0")
+    found = dict(line.split() for line in attack(host, "priority"))
+    assert found["nice"] in ("EACCES", "EPERM") and found["root"] in ("EPERM", "ESRCH")
+    assert {found[w] for w in ("fifo", "deadline", "io")} == {"EPERM"}, found
+    assert {found[w] for w in ("other", "affinity")} == {"ESRCH"}, found
+    assert found["oom"] == "ENOENT" and found["lock"] in ("EPERM", "ENOMEM")
+    assert found["huge"] in ("ENOMEM", "EPERM")
+
+
+def test_descriptors_used_up(host):
+    """Held by: RLIMIT_NOFILE and the kernel's own bounds per user; RLIMIT_FSIZE for memory."""
+    box = Watched(host)
+    found = dict(line.split() for line in attack(host, "descriptors"))
+    assert found.pop("large") == "EFBIG"
+    assert len(found) == 6 and set(found.values()) <= {"EMFILE", "ENFILE"}, found
+    host.create(id="two", cmdline="tick=0")
+    box.check("descriptors")

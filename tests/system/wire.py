@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import struct
+import subprocess
 
 import harness
 
@@ -41,38 +42,59 @@ def record(kind, body=None, number=1, version=VERSION, length=None, zero=0):
     return HEADER.pack(version, kind, length, number, zero) + body
 
 
+def key(text):
+    """A TENANT:ID key as START, END and CREATE's template have it."""
+    return text.encode().ljust(128, b"\0")
+
+
+def remove(kind, text):
+    return struct.pack("<I", ["socket", "cgroup", "template", "sandbox"].index(kind) + 1) + key(text)
+
+
+def create(kernel="tiny", cmdline="tick=0", **change):
+    """A right CREATE, with numbers of its own: vcpus, memory_mib, flags, source, restore, max_vcpus,
+    max_memory_mib, balloon_mib, plugged_mib, disk_count; template, disk (image), slot."""
+    numbers = {"vcpus": 1, "memory_mib": 32, "flags": 0, "source": 0, "restore": 0, "max_vcpus": None,
+               "max_memory_mib": None, "balloon_mib": 0, "plugged_mib": 0, "disk_count": 0}
+    rest = {"template": "", "disk": "", "slot": 0, "initramfs": ""}
+    for name, value in change.items():
+        (numbers if name in numbers else rest)[name] = value
+    for name in ("vcpus", "memory_mib"):
+        if numbers["max_" + name] is None:
+            numbers["max_" + name] = numbers[name]
+    disks = (rest["disk"].encode().ljust(64, b"\0") + bytes(24)) if rest["disk"] else b""
+    if disks:
+        numbers["disk_count"] = 1
+    return b"".join((
+        kernel.encode().ljust(64, b"\0"), rest["initramfs"].encode().ljust(64, b"\0"),
+        cmdline.encode().ljust(2048, b"\0"), struct.pack("<10I", *numbers.values()),
+        disks.ljust(8 * 88, b"\0"), struct.pack("<I", rest["slot"]).ljust(280, b"\0"), bytes(144),
+        key(rest["template"])))
+
+
 class Closed(Exception):
     """The other end has closed the channel."""
 
 
-class Link:
-    """A connection to RUN_DIR/shims/KEY.sock, as uid."""
+class Channel:
+    """One end of a SEQPACKET pair with one of ours at the other."""
 
-    def __init__(self, host, key, uid=harness.USER_UID):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def __init__(self, sock):
+        self.sock = sock
         self.sock.settimeout(10)
         self.logs = []  # lines of LOG records that came meanwhile
-        # As cloisterd does it, which has the directory open since before its drop.
-        path = os.open(os.path.join(host.run_dir, "shims", key + ".sock"), os.O_PATH)
-        try:
-            with harness.as_user(uid) if uid else contextlib.nullcontext():
-                harness.wait_for(lambda: self._connect(f"/proc/self/fd/{path}"), what="room")
-        finally:
-            os.close(path)
-
-    def _connect(self, path):
-        """False when too many connections wait to be taken."""
-        try:
-            self.sock.connect(path)
-            return True
-        except BlockingIOError:
-            return False
+        self.fds = []   # descriptors that came, to be closed with it
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
         self.sock.close()
+        while self.fds:
+            os.close(self.fds.pop())
 
     def send(self, raw, fds=()):
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -85,9 +107,10 @@ class Link:
         """(type, id, body) of the next record that is not a LOG; Closed at the end."""
         while True:
             try:
-                data = self.sock.recv(65536)
+                data, fds, _, _ = socket.recv_fds(self.sock, 65536, 8)
             except ConnectionResetError:
-                data = b""
+                data, fds = b"", []
+            self.fds += fds
             if not data:
                 raise Closed
             version, kind, length, number, zero = HEADER.unpack_from(data)
@@ -114,6 +137,92 @@ class Link:
         except Closed:
             return True
         return False
+
+
+class Link(Channel):
+    """A connection to RUN_DIR/shims/KEY.sock, as uid."""
+
+    def __init__(self, host, key, uid=harness.USER_UID):
+        super().__init__(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        # As cloisterd does it, which has the directory open since before its drop.
+        path = os.open(os.path.join(host.run_dir, "shims", key + ".sock"), os.O_PATH)
+        try:
+            with harness.as_user(uid) if uid else contextlib.nullcontext():
+                harness.wait_for(lambda: self._connect(f"/proc/self/fd/{path}"), what="room")
+        finally:
+            os.close(path)
+
+    def _connect(self, path):
+        """False when too many connections wait to be taken."""
+        try:
+            self.sock.connect(path)
+            return True
+        except BlockingIOError:
+            return False
+
+
+class Spawner(Channel):
+    """A spawner of the host's tree that takes us for its supervisor; cloisterd must have ended.
+
+    What root's configuration said is a sealed memfd, which `policy` is a copy of (steal_policy)."""
+
+    def __init__(self, host, policy):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        super().__init__(ours)
+        self.host, self.number = host, 0
+        self.log = open(host.log_path, "ab")
+        high = [os.dup2(fd, 200 + i) for i, fd in enumerate((theirs.fileno(), policy))]
+
+        def place():
+            os.dup2(high[0], 3)
+            os.dup2(high[1], 4)
+        self.process = subprocess.Popen(
+            ["cloister-shim", "spawn"], executable=os.path.join(harness.BUILD, "cloister-shim"),
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, pass_fds=(3, 4),
+            preexec_fn=place, env={})
+        theirs.close()
+        for fd in high:
+            os.close(fd)
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def request(self, kind, body):
+        """Asks under a number of its own; gives that answer, past what nobody asked for."""
+        self.number += 1
+        self.send(record(kind, body, self.number))
+        while True:
+            answer = self.receive()
+            if answer[1] == self.number:
+                return answer
+
+    def start(self, text):
+        """The channel to a new shim, or the ERROR's (kind, errno, text)."""
+        kind, _, body = self.request("START", key(text))
+        if kind == "ERROR":
+            return error(body)
+        assert kind == "STARTED" and len(self.fds) == 1
+        return Channel(socket.socket(fileno=self.fds.pop()))
+
+    def end(self, text):
+        kind, _, body = self.request("END", key(text))
+        assert kind == "DONE", error(body)
+
+    def stop(self):
+        """As when its supervisor goes; gives its exit status."""
+        self.close()
+        try:
+            return self.process.wait(10)
+        finally:
+            self.process.kill()
+            self.process.wait(10)
+            self.log.close()
+
+
+def steal_policy(host):
+    """A descriptor of the policy that root's cloisterd has made for its spawner."""
+    spawner, = host.spawner_pids()
+    return os.open(f"/proc/{spawner}/fd/4", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def error(body):

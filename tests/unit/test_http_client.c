@@ -210,6 +210,24 @@ static void test_interim(void **unused)
 	assert_true(c.broken);
 }
 
+/* However many come: reading them would take all of the shim's time. */
+static void test_interims_are_bounded(void **unused)
+{
+	(void)unused;
+	ask_two();
+	for (int i = 0; i < HTTP_CLIENT_INTERIM_MAX; i++)
+		answer("HTTP/1.1 100 \r\n\r\n");
+	answer(OK_1);
+	assert_int_equal(first.status, 200);
+	for (int i = 0; i < HTTP_CLIENT_INTERIM_MAX; i++)
+		answer("HTTP/1.1 102 \r\n\r\n");
+	assert_false(c.broken);
+	answer("HTTP/1.1 100 \r\n\r\n" OK_2);
+	assert_true(c.broken);
+	assert_int_equal(second.failures, 1);
+	assert_says(second.e.text, "without end");
+}
+
 static void test_an_error_status_is_an_answer(void **unused)
 {
 	(void)unused;
@@ -530,6 +548,7 @@ int main(void)
 		TEST(test_pipelined),
 		TEST(test_cut_at_every_byte),
 		TEST(test_interim),
+		TEST(test_interims_are_bounded),
 		TEST(test_an_error_status_is_an_answer),
 		TEST(test_400_poisons),
 		TEST(test_close_poisons),

@@ -543,6 +543,29 @@ static void test_clearing_a_sandbox(void **state)
 	close(sandbox.fd);
 }
 
+/* Deeper than any path could name, closed to all but root with every right, names taken. */
+static void test_emptying_what_a_vmm_nested(void **state)
+{
+	const struct place *p = *state;
+	struct err e;
+	need_root();
+	assert_int_equal(mkdirat(p->fd, ".lifted-0", 0), 0);
+	assert_int_equal(mkdirat(p->fd, ".lifted-2", 0), 0);
+	int at = dup(p->fd);
+	for (int depth = 0; depth < 3000; depth++) {
+		assert_int_equal(mkdirat(at, "nested", 0700), 0);
+		int next = openat(at, "nested", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		assert_true(next >= 0);
+		unit_write(next, "file", "x");
+		close(at);
+		at = next;
+	}
+	fchmod(at, 0);
+	close(at);
+	assert_int_equal(sets_empty(p->fd, &e), 0);
+	assert_int_equal(entries(p->fd), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -562,6 +585,7 @@ int main(void)
 		T(test_a_file_mounted_over_a_part),
 		T(test_memory_ranges_are_checked_likewise),
 		T(test_clearing_a_sandbox),
+		T(test_emptying_what_a_vmm_nested),
 #undef T
 	};
 	return cmocka_run_group_tests_name("sets", tests, NULL, NULL);
