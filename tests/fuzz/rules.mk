@@ -31,7 +31,7 @@ $(FUZZ_OF_CLIENT): $(B)/%: $(B)/%.o $(filter-out %/cli_main.o,$(CLI_OBJECTS)) \
 		$(B)/libsupervisor.a $(B)/libshim.a $(B)/libcommon.a
 	@echo "  LD   $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(FUZZ_ENGINE) $(filter-out $(FUZZ_ENGINE),$^) \
-		-lcjson -linih -lmd -o $@
+		-lcjson -lcap-ng -linih -lmd -o $@
 
 $(B)/tests/fuzz/fuzz_import.o: CPPFLAGS += -Isupervisor/cli
 

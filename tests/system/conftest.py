@@ -2,7 +2,7 @@
 """Fixtures: a host per test, on the real Cloud Hypervisor and on the stand-in.
 
 Nothing is skipped silently: what could not be run is printed at the end with its reason, and
-CLOISTER_MUST=kvm,ch,root,linux,ext4,xfs,btrfs makes such a skip a failure. With CLOISTER_SOAK=1
+CLOISTER_MUST=kvm,ch,root,linux,landlock,ext4,xfs,btrfs makes such a skip a failure. With CLOISTER_SOAK=1
 what else is tried on one file system is tried on each.
 """
 import os

@@ -15,10 +15,11 @@ import pytest
 import harness
 from conftest import need
 from harness import alive, wait_for
+from networld import NetHost, World
 from test_attack import ATTACK, attack, parse, ran
 from test_jail import children, status
+from test_snapshot import checksum, prepare, restore, snapshot
 
-pytestmark = pytest.mark.standin
 ABI = harness.landlock_abi()
 
 
@@ -56,6 +57,7 @@ def expected(held):
             "link": "OK", "unlink socket": "OK", "bind TCP": get(4)}
 
 
+@pytest.mark.standin
 def test_what_it_denies_in_the_jail(host):
     start(host)
     assert tried(host, "landlock") == expected(True)
@@ -64,6 +66,7 @@ def test_what_it_denies_in_the_jail(host):
     ran(host)
 
 
+@pytest.mark.standin
 @pytest.mark.bare
 def test_what_it_would_not_deny(host):
     """So that the cases above are those that nothing else holds."""
@@ -118,10 +121,12 @@ def check_outsiders(host, held):
     ran(host)
 
 
+@pytest.mark.standin
 def test_outsiders(host):
     check_outsiders(host, since(6, "OK", "EPERM"))
 
 
+@pytest.mark.standin
 @pytest.mark.bare
 def test_outsiders_without_it(host):
     check_outsiders(host, "OK")
@@ -130,6 +135,7 @@ def test_outsiders_without_it(host):
 # ------------------------------------------------------------------ while /snapshot is lent
 
 
+@pytest.mark.standin
 def test_only_files_go_into_a_lent_snapshot_directory(host):
     start(host)
     attack(host, "lend")
@@ -144,6 +150,7 @@ def test_only_files_go_into_a_lent_snapshot_directory(host):
 # ------------------------------------------------------------------ cloisterd
 
 
+@pytest.mark.standin
 def test_the_abi_is_told(make_host):
     host = make_host()
     assert host.api("GET", "/v1/info").json["host"]["landlock_abi"] == ABI
@@ -154,3 +161,48 @@ def test_the_abi_is_told(make_host):
     host.start()
     assert host.api("GET", "/v1/info").json["host"]["landlock_abi"] == 0
     assert "this kernel has no Landlock" in host.log()
+
+
+# ------------------------------------------------------------------ Cloud Hypervisor
+
+
+@pytest.fixture
+def world_host():
+    for what in ("root", "ch", "kvm"):
+        need(what)
+    preload = f"bind_ro = {harness.PRELOAD}\nenv = LD_PRELOAD={harness.PRELOAD}\n"
+    world = World()
+    host = NetHost(harness.REAL, "ch", world, vmm_config=preload)
+    try:
+        yield host.start()
+    finally:
+        try:
+            host.close()
+        finally:
+            world.close()
+
+
+def test_cloud_hypervisor_needs_nothing_else(world_host):
+    """Network, disk and vsock, and every way of restoring, in one; the parts are tested apart."""
+    host = world_host
+    with open(os.path.join(host.state_dir, "images", "disks", "blank"), "wb") as f:
+        f.truncate(1 << 20)
+    os.chmod(f.name, 0o444)
+    with_all = {"vsock": True, "network": {"egress": "none"}, "disks": [{"image": "blank"}]}
+    want = prepare(host, max_vcpus=2, **with_all)
+    snapshot(host, "src", "t1")
+    assert host.api("POST", "/v1/sandboxes/src/resize", {"vcpus": 2}).status == 200
+    for mode, box in (("map", "a"), ("copy", "b")):
+        restore(host, box, "t1", mode)
+        assert checksum(host, box) == want
+    # A map clone's memory is written by Cloud Hypervisor itself.
+    snapshot(host, "a", "t2")
+    restore(host, "c", "t2", "ondemand")
+    assert checksum(host, "c") == want
+    host.act("src", "hibernate")
+    host.act("src", "wake")
+    assert checksum(host, "src") == want
+    for box in ("src", "a", "b", "c"):
+        host.destroy(box)
+    for template in ("t1", "t2"):
+        assert host.api("DELETE", f"/v1/templates/{template}").status == 200

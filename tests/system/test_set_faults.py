@@ -155,8 +155,14 @@ ORDERS = {  # status, state of the guest afterwards, a word of the answer
 }
 
 
+def orders(without=""):
+    """Landlock lets a VMM make neither links nor sockets there: the shim's checks must do alone."""
+    return [pytest.param(o, marks=pytest.mark.bare) if o.split("=")[1] in ("symlink", "socket")
+            else o for o in ORDERS if not without or without not in o]
+
+
 @pytest.mark.standin
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", orders())
 def test_snapshot_of_a_vmm_that_misbehaves(make_host, order):
     status, state, word = ORDERS[order]
     host = make_host(limits=SHORT)
@@ -185,7 +191,7 @@ def test_snapshot_of_a_vmm_that_misbehaves(make_host, order):
 
 
 @pytest.mark.standin
-@pytest.mark.parametrize("order", [o for o in ORDERS if "resume" not in o])
+@pytest.mark.parametrize("order", orders(without="resume"))
 def test_hibernate_of_a_vmm_that_misbehaves(make_host, order):
     status, state, word = ORDERS[order]
     host = make_host(limits=SHORT)
