@@ -248,13 +248,6 @@ void debug_fill(struct shim *s, struct msg_debug_data *out)
 void debug_answer(struct shim *s, uint32_t id)
 {
 	struct err e;
-	/* It is as large as several other answers: one who does not read them loses no link by it.
-	 */
-	if (s->link.queued_bytes > s->link.max_bytes / 2) {
-		err_set(&e, ERR_UNAVAILABLE, 0, "earlier answers have not been read yet");
-		uplink_error(s, id, &e);
-		return;
-	}
 	/* Not static: what is hardly ever needed is not to stay in memory. */
 	CLEANUP_FREE struct msg_debug_data *data = malloc(sizeof(*data));
 	if (!data) {

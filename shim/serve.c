@@ -51,7 +51,8 @@ void serve_unwatch(struct shim *s, int fd)
 void serve_watch_link(struct shim *s)
 {
 	if (s->link.fd >= 0)
-		serve_watch(s, s->link.fd, SHIM_LINK, true, chan_wants_write(&s->link));
+		serve_watch(s, s->link.fd, SHIM_LINK, !uplink_is_backed_up(s),
+			    chan_wants_write(&s->link));
 }
 
 static void watch_all(struct shim *s)
