@@ -87,6 +87,8 @@ static void handle(struct shim *s, enum shim_source source, uint32_t events)
 		link_ready(s, events);
 		break;
 	case SHIM_LISTENER:
+		/* The end of the old link may be in the same turn, and come after this. */
+		ops_receive(s);
 		uplink_accept(s);
 		break;
 	case SHIM_API:
