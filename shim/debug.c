@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 void debug_note_phase(struct shim *s, int64_t now_us)
@@ -248,17 +249,11 @@ void debug_fill(struct shim *s, struct msg_debug_data *out)
 void debug_answer(struct shim *s, uint32_t id)
 {
 	struct err e;
-	/* It is as large as several other answers: one who does not read them loses no link by it.
-	 */
-	if (s->link.queued_bytes > s->link.max_bytes / 2) {
-		err_set(&e, ERR_UNAVAILABLE, 0, "earlier answers have not been read yet");
-		uplink_error(s, id, &e);
-		return;
-	}
-	/* Not static: what is hardly ever needed is not to stay in memory. */
-	CLEANUP_FREE struct msg_debug_data *data = malloc(sizeof(*data));
-	if (!data) {
-		err_errno(&e, ENOMEM, "tell what is known");
+	/* What is hardly ever needed does not stay in memory, not even in the allocator's. */
+	struct msg_debug_data *data = mmap(NULL, sizeof(*data), PROT_READ | PROT_WRITE,
+					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (data == MAP_FAILED) {
+		err_errno(&e, errno, "no memory to tell what is known");
 		uplink_error(s, id, &e);
 		return;
 	}
@@ -267,4 +262,5 @@ void debug_answer(struct shim *s, uint32_t id)
 		uplink_close(s, e.text);
 	else
 		serve_watch_link(s);
+	munmap(data, sizeof(*data));
 }

@@ -479,7 +479,7 @@ void ops_receive(struct shim *s)
 {
 	static struct msg m;
 	struct err e = {0};
-	for (int i = 0; i < RECORDS_PER_TURN && s->link.fd >= 0; i++) {
+	for (int i = 0; i < RECORDS_PER_TURN && s->link.fd >= 0 && !uplink_is_backed_up(s); i++) {
 		switch (msg_recv(s->link.fd, &m, &e)) {
 		case MSG_GOT:
 			dispatch(s, &m);

@@ -52,7 +52,8 @@ void serve_unwatch(struct shim *s, int fd)
 void serve_watch_link(struct shim *s)
 {
 	if (s->link.fd >= 0)
-		serve_watch(s, s->link.fd, SHIM_LINK, true, chan_wants_write(&s->link));
+		serve_watch(s, s->link.fd, SHIM_LINK, !uplink_is_backed_up(s),
+			    chan_wants_write(&s->link));
 }
 
 static void watch_all(struct shim *s)
@@ -87,6 +88,8 @@ static void handle(struct shim *s, enum shim_source source, uint32_t events)
 		link_ready(s, events);
 		break;
 	case SHIM_LISTENER:
+		/* The end of the old link may be in the same turn, and come after this. */
+		ops_receive(s);
 		uplink_accept(s);
 		break;
 	case SHIM_API:

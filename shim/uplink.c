@@ -85,6 +85,11 @@ void uplink_take_logs(struct shim *s)
 	log_set_sink(log_sink, s);
 }
 
+bool uplink_is_backed_up(const struct shim *s)
+{
+	return s->link.queued_bytes > s->link.max_bytes / 2;
+}
+
 void uplink_close(struct shim *s, const char *why)
 {
 	struct err ignored;

@@ -27,4 +27,10 @@ void uplink_error(struct shim *s, uint32_t id, const struct err *why);
 /* Sends what is queued, waiting at the most so long: for a shim that is about to exit. */
 void uplink_drain(struct shim *s, int timeout_ms);
 
+/*
+ * So many answers wait for a supervisor to read them that no more of its requests are taken before
+ * it has: many that ask at once for what is large must not cost the sandbox its link.
+ */
+bool uplink_is_backed_up(const struct shim *s);
+
 #endif

@@ -354,6 +354,33 @@ def test_adopted(host):
     assert told["confinement"] == before["confinement"]
 
 
+@pytest.mark.standin
+def test_many_read_a_large_console_at_once(make_host):
+    """More than a link's queue holds: they wait for each other, and the sandbox does not suffer."""
+    host = make_host(limits="console_bytes = 1048576")
+    host.create(id="one", cmdline="tick=0 standin:at=10:stdoutflood:20000")
+    # Some of the flood finds no room in the pipe; what came stays as it is.
+    sizes, answers = [0], []
+
+    def is_still():
+        sizes.append(len(host.console("one", tail=1048576)))
+        return sizes[-1] > 100_000 and sizes[-1] == sizes[-2]
+    wait_for(is_still, what="a large console")
+
+    def ask():
+        for _ in range(3):
+            answers.append(host.api("GET", "/v1/sandboxes/one/console?tail=1048576"))
+    threads = [threading.Thread(target=ask) for _ in range(60)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    # 503: too many connections of one user.
+    assert {a.status for a in answers} <= {200, 503} and len(answers) == 180
+    assert all(len(a.body) > 100_000 for a in answers if a.status == 200)
+    assert host.get("one")["state"] == "running"
+
+
 # ------------------------------------------------------------------ who sees what
 
 HOST_ONLY = {"pid", "vmm_pid", "vmm_uid", "descriptors", "tid", "uid", "gid", "vmm", "shim", "host",

@@ -29,6 +29,11 @@ def test_linux_boots_pauses_and_resumes(host):
     assert box["initramfs"] == "linux"
     host.wait_console("linux", "GUEST UP", timeout=90)
     wait_for(lambda: len(ticks(host)) >= 3, 60, "three ticks")
+    # Its drivers took devices after the start: their threads were looked at as well.
+    said = wait_for(lambda: (lambda c: c if c["after"] == "device" else None)(
+        host.api("GET", "/v1/sandboxes/linux/debug").json["confinement"]), 10, "a look at devices")
+    assert said["as_asked"] is True and said["checks"] >= 2
+    assert "balloon0" in {t["name"] for t in said["threads"]}, said["threads"]
     host.act("linux", "pause")
     stopped = ticks(host)
     assert ticks(host) == stopped
