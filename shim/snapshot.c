@@ -3,6 +3,7 @@
 
 #include "ending.h"
 #include "file.h"
+#include "json_whole.h"
 #include "log.h"
 #include "readback.h"
 #include "serve.h"
@@ -10,7 +11,6 @@
 #include "uplink.h"
 #include "util.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -278,18 +278,13 @@ static int take_state(struct shim *s, struct err *e)
 	CLEANUP_FD int fd = take_file(s, SETS_STATE, SETS_STATE_MAX, &bytes, e);
 	if (fd < 0)
 		return -1;
-	char *text CLEANUP_FREE = malloc(bytes + 1);
+	char *text CLEANUP_FREE = malloc(bytes ? bytes : 1);
 	if (!text)
 		return err_errno(e, ENOMEM, "read the VMM's state.json");
 	ssize_t got = read(fd, text, bytes);
 	if (got != (ssize_t)bytes)
 		return err_set(e, ERR_VMM, got < 0 ? errno : 0, "read the VMM's state.json");
-	text[bytes] = '\0';
-	cJSON *json = cJSON_ParseWithLengthOpts(text, bytes + 1, NULL, 1);
-	/* cJSON takes zero bytes for blanks; a file with a hole at its end is not whole. */
-	bool whole = cJSON_IsObject(json) && !memchr(text, '\0', bytes);
-	cJSON_Delete(json);
-	if (!whole)
+	if (!json_whole(text, bytes))
 		return err_set(
 			e, ERR_VMM, 0,
 			"the VMM's state.json (%llu bytes) is not whole; is there room in its "

@@ -185,6 +185,36 @@ static void forge(void)
 	close(fd);
 }
 
+/* Whole, and as large as there is room for; each number a node for who makes a tree of it. */
+static void many(void)
+{
+	static char numbers[4096];
+	int fd = open(STATE, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	memset(numbers, '0', sizeof(numbers));
+	for (size_t i = 1; i < sizeof(numbers); i += 2)
+		numbers[i] = ',';
+	say("many", write(fd, "{\"forged\":[", 11));
+	for (int i = 0; i < 900; i++)
+		if (write(fd, numbers, sizeof(numbers)) < 0)
+			say("many", -1);
+	say("many", write(fd, "0]}", 3));
+	close(fd);
+}
+
+/* Nested far deeper than any state is. */
+static void nested(void)
+{
+	static char text[20000];
+	int fd = open(STATE, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	memset(text, '[', sizeof(text));
+	say("nested", write(fd, "{\"a\":", 5));
+	say("nested", write(fd, text, sizeof(text)));
+	memset(text, ']', sizeof(text));
+	say("nested", write(fd, text, sizeof(text)));
+	say("nested", write(fd, "}", 1));
+	close(fd);
+}
+
 /* ------------------------------------------------------------------ races */
 
 /* A child that goes on with step until it is ended with its VMM. */
@@ -264,6 +294,7 @@ static const struct {
 	{"lock", lock},		  {"names", names},
 	{"deep", deep},		  {"forge", forge},
 	{"rewrite", rewrite},	  {"shrink", shrink},
+	{"many", many},		  {"nested", nested},
 	{"swap", swap},		  {"ram", ram},
 };
 

@@ -51,12 +51,22 @@ def remove(kind, text):
     return struct.pack("<I", ["socket", "cgroup", "template", "sandbox"].index(kind) + 1) + key(text)
 
 
+def network(slot, egress=0, allow=(), ports=(), rates=(0, 0), counts=None):
+    """allow: (address, prefix); ports: (protocol, guest, host); counts: what is said of their numbers."""
+    said = counts or (len(allow), len(ports))
+    return b"".join((
+        struct.pack("<3I", slot, egress, said[0]),
+        b"".join(struct.pack("<2I", *a) for a in allow).ljust(128, b"\0"), struct.pack("<I", said[1]),
+        b"".join(struct.pack("<IHH", *p) for p in ports).ljust(128, b"\0"),
+        struct.pack("<2I", *rates)))
+
+
 def create(kernel="tiny", cmdline="tick=0", **change):
     """A right CREATE, with numbers of its own: vcpus, memory_mib, flags, source, restore, max_vcpus,
-    max_memory_mib, balloon_mib, plugged_mib, disk_count; template, disk (image), slot."""
+    max_memory_mib, balloon_mib, plugged_mib, disk_count; template, disk (image), slot, network."""
     numbers = {"vcpus": 1, "memory_mib": 32, "flags": 0, "source": 0, "restore": 0, "max_vcpus": None,
                "max_memory_mib": None, "balloon_mib": 0, "plugged_mib": 0, "disk_count": 0}
-    rest = {"template": "", "disk": "", "slot": 0, "initramfs": ""}
+    rest = {"template": "", "disk": "", "slot": 0, "initramfs": "", "network": None}
     for name, value in change.items():
         (numbers if name in numbers else rest)[name] = value
     for name in ("vcpus", "memory_mib"):
@@ -68,7 +78,7 @@ def create(kernel="tiny", cmdline="tick=0", **change):
     return b"".join((
         kernel.encode().ljust(64, b"\0"), rest["initramfs"].encode().ljust(64, b"\0"),
         cmdline.encode().ljust(2048, b"\0"), struct.pack("<10I", *numbers.values()),
-        disks.ljust(8 * 88, b"\0"), struct.pack("<I", rest["slot"]).ljust(280, b"\0"), bytes(144),
+        disks.ljust(8 * 88, b"\0"), rest["network"] or network(rest["slot"]), bytes(144),
         key(rest["template"])))
 
 
