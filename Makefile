@@ -15,6 +15,14 @@ SAN ?= 0
 ifeq ($(SAN),1)
 B := build/san
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+FILTERFLAGS := -DFILTER_SANITIZED
+endif
+
+# TRAP=1: a system call that a filter denies is named in the log before the process ends.
+TRAP ?= 0
+ifeq ($(TRAP),1)
+B := build/trap
+FILTERFLAGS := -DFILTER_TRAP
 endif
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion

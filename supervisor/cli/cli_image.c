@@ -3,6 +3,7 @@
 
 #include "cli_output.h"
 #include "file.h"
+#include "filter.h"
 #include "util.h"
 
 #include <dirent.h>
@@ -337,6 +338,7 @@ int cli_image_manage(const struct cli_options *o)
 	const char *path = o->config ? o->config : DEFAULT_CONFIG;
 	struct config config = {0};
 	struct cli_image_place place = {.o = o, .config = &config, .state_fd = -1};
+	struct err e;
 	char *report CLEANUP_FREE = NULL;
 	int kind, verb = parse(o, &kind), code = CLI_EXIT_FAILED;
 	if (verb < 0)
@@ -351,6 +353,8 @@ int cli_image_manage(const struct cli_options *o)
 	umask(022);
 	if (config_load(&config, path, &report) < 0)
 		fprintf(stderr, "cloister: %s\n", report ? report : path);
+	else if (filter_load(FILTER_IMPORT, &e) < 0) /* names of users are looked up before it */
+		fprintf(stderr, "cloister: %s\n", e.text);
 	else
 		code = run(&place, (enum verb)verb, kind);
 	config_free(&config);
