@@ -18,13 +18,6 @@ SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-om
 FILTERFLAGS := -DFILTER_SANITIZED
 endif
 
-# TRAP=1: a system call that a filter denies is named in the log before the process ends.
-TRAP ?= 0
-ifeq ($(TRAP),1)
-B := build/trap
-FILTERFLAGS := -DFILTER_TRAP
-endif
-
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
 HARDENING := -fPIE -fstack-protector-strong -fstack-clash-protection
 ifneq ($(SAN),1)
@@ -75,6 +68,7 @@ help:
 	@echo "bench-slots  what a sandbox's network costs, beside ip and nft"
 	@echo "fuzz       libFuzzer on what reads untrusted bytes, FUZZ_SECONDS (60) a target"
 	@echo "unit       the unit tests (SAN=1: under ASan+UBSan)"
+	@echo "trap       the three in $(B)/trap: a system call that a filter denies is named in the log"
 	@echo "install    to DESTDIR and PREFIX ($(PREFIX))"
 	@echo "lint       formatting, man pages, shell scripts"
 	@echo "format     clang-format over all sources"

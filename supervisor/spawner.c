@@ -92,7 +92,7 @@ static void on_closed(void *arg, const struct err *why)
 		  why->text);
 	if (signal == SIGSYS)
 		log_error("the spawner made a system call that its seccomp filter does not allow: "
-			  "a build with TRAP=1 names it");
+			  "a build by `make trap` names it");
 	else if (signal)
 		log_error("the spawner ended by signal %d", signal);
 	daemon_stop(s->d, 1);

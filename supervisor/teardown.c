@@ -261,7 +261,7 @@ static void tell_signal(struct sandbox *sb, int signal)
 	if (signal == SIGSYS)
 		str_copy(text, sizeof(text),
 			 "its shim made a system call that its seccomp filter does not allow: a "
-			 "build with TRAP=1 names it");
+			 "build by `make trap` names it");
 	else
 		snprintf(text, sizeof(text), "its shim ended by signal %d", signal);
 	log_warning("%s: %s", sb->key, text);

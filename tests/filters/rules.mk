@@ -1,34 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-# A tracer for the filters of our own processes (it reads x86-64's registers), and our programs with
-# filters that tell it about every call: they do nothing without it. Of the objects one differs.
+# Our programs with other filters, of the same objects but one: in $(B)/trace each call is an event
+# for a tracer (nothing works without one), in $(B)/trap a denied call is named in the log.
 ifneq ($(SAN),1)
-TRACED := $(B)/trace
-TEST_PROGRAMS += $(B)/tests/filters/follow $(TRACED)/cloisterd $(TRACED)/cloister-shim $(TRACED)/cloister
+TEST_PROGRAMS += $(B)/tests/filters/follow
 
+# It reads x86-64's registers.
 $(B)/tests/filters/follow: $(B)/tests/filters/follow.o
 	@echo "  LD   $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@
 
-$(TRACED)/%.o: CPPFLAGS += -DFILTER_TRACE -I$(TRACED)
-$(TRACED)/filter_gen.o: common/gen/filter_gen.c
-$(TRACED)/filter.o: common/filter.c $(TRACED)/filter_bpf.h
-$(TRACED)/filter_gen.o $(TRACED)/filter.o:
-	@mkdir -p $(@D)
-	@echo "  CC   $<"
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+# $(1): the folder, $(2): what common/gen/filter_gen.c and common/filter.c are told
+define FILTER_VARIANT
+TEST_PROGRAMS += $(1)/cloisterd $(1)/cloister-shim $(1)/cloister
 
-$(TRACED)/filter_gen: $(TRACED)/filter_gen.o
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -lseccomp -o $@
-$(TRACED)/filter_bpf.h: $(TRACED)/filter_gen
-	$(Q)$< >$@.new && $< rows >$(@D)/rows.txt && mv $@.new $@
+$(1)/filter_gen.o: common/gen/filter_gen.c
+$(1)/filter.o: common/filter.c $(1)/filter_bpf.h
+$(1)/filter_gen.o $(1)/filter.o:
+	@mkdir -p $$(@D)
+	@echo "  CC   $$<"
+	$$(Q)$$(CC) $$(CPPFLAGS) $(2) -I$(1) $$(CFLAGS) -MMD -MP -c $$< -o $$@
 
-$(TRACED)/cloisterd: $(B)/supervisor/main.o $(TRACED)/filter.o $(B)/libsupervisor.a $(B)/libcommon.a
-	@echo "  LD   $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(SUPERVISOR_LIBS)
-$(TRACED)/cloister-shim: $(B)/shim/main.o $(TRACED)/filter.o $(B)/libshim.a $(B)/libcommon.a
-	@echo "  LD   $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(SHIM_LIBS)
-$(TRACED)/cloister: $(CLI_OBJECTS) $(TRACED)/filter.o $(B)/libsupervisor.a $(B)/libshim.a $(B)/libcommon.a
-	@echo "  LD   $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcjson -linih -lmd
+$(1)/filter_gen: $(1)/filter_gen.o
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) $$^ -lseccomp -o $$@
+$(1)/filter_bpf.h: $(1)/filter_gen
+	$$(Q)$$< >$$@.new && $$< rows >$$(@D)/rows.txt && mv $$@.new $$@
+
+$(1)/cloisterd: $(B)/supervisor/main.o $(1)/filter.o $(B)/libsupervisor.a $(B)/libcommon.a
+	@echo "  LD   $$@"
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(SUPERVISOR_LIBS)
+$(1)/cloister-shim: $(B)/shim/main.o $(1)/filter.o $(B)/libshim.a $(B)/libcommon.a
+	@echo "  LD   $$@"
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(SHIM_LIBS)
+$(1)/cloister: $$(CLI_OBJECTS) $(1)/filter.o $(B)/libsupervisor.a $(B)/libshim.a $(B)/libcommon.a
+	@echo "  LD   $$@"
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$^ -lcjson -linih -lmd
+endef
+
+$(eval $(call FILTER_VARIANT,$(B)/trace,-DFILTER_TRACE))
+$(eval $(call FILTER_VARIANT,$(B)/trap,-DFILTER_TRAP))
+
+.PHONY: trap
+trap: $(B)/trap/cloisterd $(B)/trap/cloister-shim $(B)/trap/cloister
 endif

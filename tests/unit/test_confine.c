@@ -144,7 +144,9 @@ static bool drop_but_filter(void)
 /* Its own filter, but not those of the spawner and of set-up under it. */
 static bool drop_but_filters_below(void)
 {
-	return drop_but_filter() && vmm_filter_load() == 0;
+	filtered = drop_but_filter() && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 &&
+		   vmm_filter_load() == 0;
+	return filtered;
 }
 
 static void *stay(void *unused)
