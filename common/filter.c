@@ -52,14 +52,15 @@ static void on_denied(int number, siginfo_t *info, void *context)
 	log_error("seccomp: the %s filter has no %s (%d): arguments 0x%llx 0x%llx 0x%llx 0x%llx",
 		  filter_name(trapped_role), name ? name : "such call", nr, args[0], args[1],
 		  args[2], args[3]);
-	signal(number, SIG_DFL);
+	/* The handler is gone by now, so this ends the process, denied or not. */
 	raise(number);
 }
 
 /* In a build for people who meet a new libc: it says which call is missing. */
 static int trap_install(enum filter_role role, struct err *e)
 {
-	struct sigaction action = {.sa_sigaction = on_denied, .sa_flags = SA_SIGINFO | SA_NODEFER};
+	struct sigaction action = {.sa_sigaction = on_denied,
+				   .sa_flags = SA_SIGINFO | (int)SA_RESETHAND};
 	trapped_role = role;
 	return sigaction(SIGSYS, &action, NULL) < 0 ? err_errno(e, errno, "handle SIGSYS") : 0;
 }
