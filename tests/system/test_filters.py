@@ -192,6 +192,7 @@ test_connect.py::test_sets[standin]
 test_connect.py::test_supervisor_ends[standin]
 test_disk_sets.py::test_holes_stay_holes[standin-ext4]
 test_disk_sets.py::test_a_new_generation_is_as_good_as_the_first[standin-xfs]
+test_import.py::test_plain_set_is_restored_and_goes_on[standin]
 test_image.py::test_no_space[standin]
 test_image.py::test_called_off[standin]
 test_image.py::test_used_images_stay[standin]
@@ -234,6 +235,7 @@ def wrappers(path, out):
             f.write(f"#!/bin/sh\nexec {FOLLOW} record {BUILD}/trace/rows.txt {out} "
                     f'{BUILD}/trace/{name} "$@"\n')
         os.chmod(program, 0o755)
+    os.symlink(os.path.join(BUILD, "tests"), os.path.join(path, "tests"))
     os.chmod(path, 0o755)
 
 
