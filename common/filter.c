@@ -7,6 +7,9 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#ifdef FILTER_SANITIZED
+#include <sanitizer/lsan_interface.h>
+#endif
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -83,6 +86,10 @@ int filter_load(enum filter_role role, struct err *e)
 	};
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_errno(e, errno, "set no_new_privs");
+#ifdef FILTER_SANITIZED
+	/* Now, and so not at the end: it clones and traces, which is denied from here on. */
+	__lsan_do_leak_check();
+#endif
 	if (trap_install(role, e) < 0)
 		return -1;
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define REAP_MS		500  /* from a closed link to a process that can be reaped */
+#define REAP_MS		2000 /* from a closed link to a process that can be reaped */
 #define HELLO_MARGIN_MS 5000 /* beyond the VMM's --version deadline: the spawner's own set-up */
 
 struct spawner {
