@@ -15,6 +15,7 @@ SAN ?= 0
 ifeq ($(SAN),1)
 B := build/san
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+FILTERFLAGS := -DFILTER_SANITIZED
 endif
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
@@ -71,6 +72,7 @@ help:
 	@echo "bench-slots  what a sandbox's network costs, beside ip and nft"
 	@echo "fuzz       libFuzzer on what reads untrusted bytes, FUZZ_SECONDS (60) a target"
 	@echo "unit       the unit tests (SAN=1: under ASan+UBSan)"
+	@echo "trap       the three in $(B)/trap: a system call that a filter denies is named in the log"
 	@echo "install    to DESTDIR and PREFIX ($(PREFIX))"
 	@echo "lint       formatting, man pages, shell scripts"
 	@echo "format     clang-format over all sources"

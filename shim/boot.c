@@ -6,6 +6,7 @@
 #include "caps.h"
 #include "cgroup.h"
 #include "file.h"
+#include "filter.h"
 #include "log.h"
 #include "readback.h"
 #include "serve.h"
@@ -495,5 +496,7 @@ int boot_start(struct shim *s, struct err *e)
 	s->executed_us = clock_us();
 	s->created.timings.launch_us = elapsed_us(built, s->executed_us);
 	/* From here on bytes of the VMM may be read. */
-	return caps_drop_to_serving(e);
+	if (caps_drop_to_serving(e) < 0)
+		return -1;
+	return filter_load(FILTER_SERVING, e);
 }

@@ -114,7 +114,9 @@ static int check_field(const char *text, const char *tid, const char *key, const
 	return 0;
 }
 
-/* At least the filter that launch.c loads; CH's own come on top of it. */
+/* Those of spawner and set-up, and the one that launch.c loads; CH's own come on top of them. */
+#define FILTERS_MIN 3
+
 static int check_filters(const char *text, const char *tid, struct err *e)
 {
 	char value[16];
@@ -122,7 +124,7 @@ static int check_filters(const char *text, const char *tid, struct err *e)
 	if (!status_field(text, "Seccomp_filters", value, sizeof(value)))
 		return err_set(e, ERR_INTERNAL, 0,
 			       "thread %s of the VMM: no Seccomp_filters in its status", tid);
-	if (!str_to_u64(value, 1, UINT32_MAX, &count))
+	if (!str_to_u64(value, FILTERS_MIN, UINT32_MAX, &count))
 		return err_set(e, ERR_INTERNAL, 0,
 			       "thread %s of the VMM is not confined: Seccomp_filters is \"%s\"",
 			       tid, value);

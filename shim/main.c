@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* cloister-shim: `spawn`, `probe`, `check` and `KEY UID` are cloisterd's and the spawner's to
  * start. */
+#include "filter.h"
 #include "log.h"
 #include "name.h"
 #include "probe.h"
@@ -8,6 +9,7 @@
 #include "spawner.h"
 #include "util.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -19,6 +21,16 @@ static int usage(void)
 	      "Usage: cloister-shim --version\n",
 	      stderr);
 	return 2;
+}
+
+/* Nothing is done, and nothing read, before this. */
+static bool filtered(enum filter_role role)
+{
+	struct err e;
+	if (filter_load(role, &e) == 0)
+		return true;
+	log_error("%s", e.text);
+	return false;
 }
 
 static int run_shim(const char *key, const char *uid_text)
@@ -40,14 +52,14 @@ int main(int argc, char **argv)
 		return usage();
 	if (argc == 2 && strcmp(argv[1], "spawn") == 0) {
 		log_open("cloister-spawn", LOG_LEVEL_INFO);
-		return spawner_run();
+		return filtered(FILTER_SPAWNER) ? spawner_run() : 1;
 	}
 	log_open("cloister-shim", LOG_LEVEL_INFO);
 	if (argc == 2 && strcmp(argv[1], "probe") == 0)
-		return probe_run();
+		return filtered(FILTER_SETUP) ? probe_run() : 1;
 	if (argc == 2 && strcmp(argv[1], "check") == 0)
-		return probe_check();
+		return filtered(FILTER_SPAWNER) ? probe_check() : 1;
 	if (argc == 3)
-		return run_shim(argv[1], argv[2]);
+		return filtered(FILTER_SETUP) ? run_shim(argv[1], argv[2]) : 1;
 	return usage();
 }

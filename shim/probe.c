@@ -4,6 +4,7 @@
 #include "caps.h"
 #include "confine.h"
 #include "file.h"
+#include "filter.h"
 #include "hostns.h"
 #include "jail.h"
 #include "launch.h"
@@ -138,6 +139,8 @@ static int probe(const struct policy *policy, struct probe_report *report, struc
 	if (result == 0)
 		result = caps_drop_to_serving(e);
 	if (result == 0)
+		result = filter_load(FILTER_SERVING, e);
+	if (result == 0)
 		result = read_output(out_fd, deadline, text, e);
 	if (result == 0)
 		result = probe_parse(text, report, e);
@@ -155,7 +158,8 @@ static int run(bool alone)
 		log_error("%s", e.text);
 		return 1;
 	}
-	if (caps_drop_to_setup(policy, &e) < 0 || (alone && hostns_enter(policy, &e) < 0) ||
+	if (caps_drop_to_setup(policy, &e) < 0 ||
+	    (alone && (hostns_enter(policy, &e) < 0 || filter_load(FILTER_SETUP, &e) < 0)) ||
 	    probe(policy, &report, &e) < 0) {
 		report = (struct probe_report){.err = e};
 		str_clean(report.err.text);

@@ -5,6 +5,7 @@
 #include "check.h"
 #include "control.h"
 #include "drop.h"
+#include "filter.h"
 #include "landlock.h"
 #include "log.h"
 #include "notify.h"
@@ -243,7 +244,7 @@ static int start_as_root(struct daemon *d, int *link_fd, pid_t *spawner, struct 
 		fd_close(&d->host.locks[i]);
 	/* After the fork: the spawner keeps the limits that root gave. */
 	raise_fd_limit();
-	if (drop_root(p, e) < 0) {
+	if (drop_root(p, e) < 0 || filter_load(FILTER_SUPERVISOR, e) < 0) {
 		err_prefix(e, "the drop of root failed");
 		fd_close(link_fd);
 		return -1;

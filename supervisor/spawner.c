@@ -7,9 +7,15 @@
 #include "util.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#define REAP_MS		2000 /* from a closed link to a process that can be reaped */
 #define HELLO_MARGIN_MS 5000 /* beyond the VMM's --version deadline: the spawner's own set-up */
 
 struct spawner {
@@ -64,13 +70,31 @@ static void on_record(void *arg, struct msg *m)
 	registry_unreport(&s->d->registry, gone.key);
 }
 
+/* The signal that ended it, 0 for none. Its link closes a little before it can be reaped. */
+static int ended_by(pid_t pid)
+{
+	siginfo_t info = {0};
+	CLEANUP_FD int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	if (pidfd < 0 || poll(&p, 1, REAP_MS) != 1 ||
+	    waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) < 0)
+		return 0;
+	return info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED ? info.si_status : 0;
+}
+
 static void on_closed(void *arg, const struct err *why)
 {
 	struct spawner *s = arg;
 	if (s->d->stopping)
 		return;
+	int signal = ended_by(s->pid);
 	log_error("the spawner is gone (%s): cloisterd ends, the VMs run on; start it again",
 		  why->text);
+	if (signal == SIGSYS)
+		log_error("the spawner made a system call that its seccomp filter does not allow: "
+			  "a build by `make trap` names it");
+	else if (signal)
+		log_error("the spawner ended by signal %d", signal);
 	daemon_stop(s->d, 1);
 }
 

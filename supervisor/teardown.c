@@ -9,6 +9,8 @@
 #include "view.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -252,13 +254,28 @@ void teardown_ack(struct sandbox *sb)
 	teardown_await(sb, daemon_deadline(sb->d, POLICY_DEADLINE_DESTROY));
 }
 
+/* Why a shim was lost: with its link closed, nobody could say yet. */
+static void tell_signal(struct sandbox *sb, int signal)
+{
+	char text[MSG_DETAIL_MAX];
+	if (signal == SIGSYS)
+		str_copy(text, sizeof(text),
+			 "its shim made a system call that its seccomp filter does not allow: a "
+			 "build by `make trap` names it");
+	else
+		snprintf(text, sizeof(text), "its shim ended by signal %d", signal);
+	log_warning("%s: %s", sb->key, text);
+	if (sb->exit && sb->exit->cause == MSG_CAUSE_SHIM_LOST)
+		str_copy(sb->exit->detail, sizeof(sb->exit->detail), text);
+}
+
 void teardown_gone(struct sandbox *sb, const struct msg_gone *gone)
 {
 	/* What the shim said before it went stands first. */
 	if (sb->link)
 		link_drain(sb->link);
 	if (gone->signal)
-		log_warning("%s: its shim ended by signal %d", sb->key, gone->signal);
+		tell_signal(sb, gone->signal);
 	else if (gone->code > 0)
 		log_debug("%s: its shim ended with status %d", sb->key, gone->code);
 	if (sandbox_is_starting(sb) && sb->fail && sb->fail->kind == ERR_UNAVAILABLE)

@@ -4,6 +4,7 @@
 #include "caps.h"
 #include "cli_output.h"
 #include "file.h"
+#include "filter.h"
 #include "util.h"
 
 #include <dirent.h>
@@ -353,7 +354,8 @@ int cli_image_manage(const struct cli_options *o)
 	umask(022);
 	if (config_load(&config, path, &report) < 0)
 		fprintf(stderr, "cloister: %s\n", report ? report : path);
-	else if (caps_drop_to_import(&e) < 0)
+	/* Names of users are looked up before it. */
+	else if (caps_drop_to_import(&e) < 0 || filter_load(FILTER_IMPORT, &e) < 0)
 		fprintf(stderr, "cloister: %s\n", e.text);
 	else
 		code = run(&place, (enum verb)verb, kind);

@@ -6,6 +6,7 @@
 #include "cli_source.h"
 #include "config.h"
 #include "file.h"
+#include "filter.h"
 #include "ramcopy.h"
 #include "sets.h"
 #include "util.h"
@@ -245,26 +246,38 @@ static int write_set(int templates, const struct source *s, struct msg_set *set,
 
 /* ------------------------------------------------------------------ the command */
 
+/* A set does not say which CH made it. */
+static int find_version(const struct cli_options *o, const struct policy *p, struct msg_set *set,
+			struct err *e)
+{
+	uint32_t major, minor;
+	if (!o->vmm_version) {
+		if (vmm_version_probe(p, set->vmm_version, sizeof(set->vmm_version), &major, &minor,
+				      e) < 0)
+			return err_prefix(e, "--vmm-version was not given");
+		return 0;
+	}
+	if (!str_copy(set->vmm_version, sizeof(set->vmm_version), o->vmm_version))
+		return err_set(e, ERR_INVALID, 0, "--vmm-version: too long");
+	return 0;
+}
+
 static int import(const struct cli_options *o, const struct policy *p, struct msg_set *set,
 		  struct err *e)
 {
 	struct source source __attribute__((cleanup(source_close))) = {.dir = -1, .memory = -1};
-	uint32_t major, minor;
 	if (!name_key_make(set->key, o->tenant ? o->tenant : "admin", o->args[1]))
 		return err_set(e, ERR_INVALID, 0, "tenant and name must be %s", NAME_RULE);
 	str_copy(set->parent, sizeof(set->parent), set->key);
 	set->created_real_us = clock_real_us();
 	set->content = MSG_SET_RANGES | MSG_SET_CONFIG;
-	/* A set does not say which CH made it. */
-	if (o->vmm_version) {
-		if (!str_copy(set->vmm_version, sizeof(set->vmm_version), o->vmm_version))
-			return err_set(e, ERR_INVALID, 0, "--vmm-version: too long");
-	} else if (vmm_version_probe(p, set->vmm_version, sizeof(set->vmm_version), &major, &minor,
-				     e) < 0) {
-		return err_prefix(e, "--vmm-version was not given");
-	}
-	/* The probe was the last that takes root's rights: what comes now may be anybody's. */
-	if (caps_drop_to_import(e) < 0 || open_source(o->args[2], &source, &set->spec, e) < 0)
+	/*
+	 * The last program that this one starts, and the last that takes root's rights; then the
+	 * drop and the filter, and then what others wrote.
+	 */
+	if (find_version(o, p, set, e) < 0 || caps_drop_to_import(e) < 0 ||
+	    filter_load(FILTER_IMPORT, e) < 0 ||
+	    open_source(o->args[2], &source, &set->spec, e) < 0)
 		return -1;
 	CLEANUP_FD int state = file_open_dir(p->state_dir, e);
 	CLEANUP_FD int templates =

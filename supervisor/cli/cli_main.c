@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "cli_image.h"
 #include "cli_options.h"
+#include "cli_template.h"
+#include "filter.h"
 
 #include <errno.h>
 #include <locale.h>
@@ -15,9 +18,24 @@ static int finish(int code)
 	return code == CLI_EXIT_OK ? CLI_EXIT_FAILED : code;
 }
 
+/*
+ * Before a byte of server or guest is read. Root's commands that work on files load theirs
+ * themselves: when users' names have been looked up, and the VMM has told its version.
+ */
+static int confine(const struct cli_command *command, const struct cli_options *o, struct err *e)
+{
+	if (command->run == cli_image_manage)
+		return 0;
+	if (command->run == cli_template_manage && o->arg_count > 0 &&
+	    strcmp(o->args[0], "import") == 0)
+		return 0;
+	return filter_load(FILTER_CLIENT, e);
+}
+
 int main(int argc, char **argv)
 {
 	struct cli_options o;
+	struct err e;
 	setlocale(LC_CTYPE, "");
 	cli_options_init(&o);
 	int at = cli_options_parse(&o, NULL, argc, argv);
@@ -37,6 +55,10 @@ int main(int argc, char **argv)
 	if (o.help) {
 		cli_options_help(command);
 		return finish(CLI_EXIT_OK);
+	}
+	if (confine(command, &o, &e) < 0) {
+		fprintf(stderr, "cloister: %s\n", e.text);
+		return CLI_EXIT_FAILED;
 	}
 	return finish(command->run(&o));
 }

@@ -4,6 +4,7 @@
 
 #include "caps.h"
 #include "confine.h"
+#include "filter.h"
 #include "util.h"
 #include "vmm_filter.h"
 
@@ -80,7 +81,9 @@ static void need_root(void)
 static bool drop(void)
 {
 	const char *step;
-	filtered = caps_drop_to_vmm(UID, UID, &step) == 0 &&
+	struct err why;
+	filtered = filter_load(FILTER_SPAWNER, &why) == 0 && filter_load(FILTER_SETUP, &why) == 0 &&
+		   caps_drop_to_vmm(UID, UID, &step) == 0 &&
 		   prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && vmm_filter_load() == 0;
 	return filtered;
 }
@@ -138,6 +141,14 @@ static bool drop_but_filter(void)
 	return caps_drop_to_vmm(UID, UID, &step) == 0;
 }
 
+/* Its own filter, but not those of the spawner and of set-up under it. */
+static bool drop_but_filters_below(void)
+{
+	filtered = drop_but_filter() && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 &&
+		   vmm_filter_load() == 0;
+	return filtered;
+}
+
 static void *stay(void *unused)
 {
 	(void)unused;
@@ -181,6 +192,7 @@ static void test_one_thing_short(void **unused)
 		{drop_but_bounding_set, "CapBnd is"},
 		{drop_but_capability, "CapPrm is"},
 		{drop_but_filter, "Seccomp is \"0\", not \"2\""},
+		{drop_but_filters_below, "Seccomp_filters is \"1\""},
 		{drop_all_but_a_thread, "Uid is \"0"},
 		{drop_all_but_main, "Uid is \"0"},
 	};
@@ -215,7 +227,7 @@ static void test_strange_status(void **unused)
 				   "Groups:\t \nCapInh:\t0000000000000000\nCapPrm:\t"
 				   "0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t"
 				   "0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\n"
-				   "Seccomp:\t2\nSeccomp_filters:\t1\n";
+				   "Seccomp:\t2\nSeccomp_filters:\t3\n";
 	static const struct {
 		const char *old, *new, *says;
 	} cases[] = {
@@ -234,8 +246,8 @@ static void test_strange_status(void **unused)
 		{"Seccomp:\t2", "Seccomp:\t0", "Seccomp is"},
 		{"Seccomp:\t2", "Seccomp:\t1", "Seccomp is"},
 		{"Seccomp:\t2", "Seccamp:\t2", "no Seccomp"},
-		{"filters:\t1", "filters:\t0", "Seccomp_filters is"},
-		{"filters:\t1", "filters:\tx", "Seccomp_filters is"},
+		{"filters:\t3", "filters:\t2", "Seccomp_filters is"},
+		{"filters:\t3", "filters:\tx", "Seccomp_filters is"},
 		{"_filters", "_filterz", "no Seccomp_filters"},
 	};
 	char path[64];
