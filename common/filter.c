@@ -92,7 +92,8 @@ int filter_load(enum filter_role role, struct err *e)
 #endif
 	if (trap_install(role, e) < 0)
 		return -1;
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
+	/* On all threads: cloisterd's writer is there already, so that none can be made later. */
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0)
 		return err_errno(e, errno, "load the %s filter of system calls", filter_name(role));
 	/* A kernel that took the program but does not run it would answer EINVAL. */
 	if (syscall(SYS_seccomp, FILTER_PROOF + (unsigned)role, 0, NULL) != -1 ||

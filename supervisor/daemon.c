@@ -244,12 +244,12 @@ static int start_as_root(struct daemon *d, int *link_fd, pid_t *spawner, struct 
 		fd_close(&d->host.locks[i]);
 	/* After the fork: the spawner keeps the limits that root gave. */
 	raise_fd_limit();
-	if (drop_root(p, e) < 0 || filter_load(FILTER_SUPERVISOR, e) < 0) {
+	if (drop_root(p, e) < 0) {
 		err_prefix(e, "the drop of root failed");
 		fd_close(link_fd);
 		return -1;
 	}
-	if (drop_access(&d->host, e) < 0) {
+	if (drop_access(&d->host, e) < 0 || filter_load(FILTER_SUPERVISOR, e) < 0) {
 		fd_close(link_fd);
 		return -1;
 	}
