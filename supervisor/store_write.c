@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define HINT "; free or mend the file system that state_dir is on"
-
 void store_write_name(const char *key, bool creating, char name[STORE_NAME_MAX])
 {
 	snprintf(name, STORE_NAME_MAX, "%s.%s", key, creating ? "creating" : "json");
@@ -24,7 +22,9 @@ static void temporary_name(const struct store_job *job, char name[STORE_NAME_MAX
 
 static int fail(struct store_job *job, int errnum, const char *what)
 {
-	job->rc = err_errno(&job->err, errnum, "%s the record of %s" HINT, what, job->key);
+	job->rc = err_errno(&job->err, errnum,
+			    "STATE_DIR/store (free or mend its file system): %s the record of %s",
+			    what, job->key);
 	return -1;
 }
 
