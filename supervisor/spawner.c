@@ -3,6 +3,7 @@
 
 #include "daemon.h"
 #include "log.h"
+#include "store_load.h"
 #include "teardown.h"
 #include "util.h"
 
@@ -68,6 +69,7 @@ static void on_record(void *arg, struct msg *m)
 	log_info("%s: its shim, which had no record here, has gone%s%s", gone.key,
 		 gone.clear ? "" : " and left ", gone.clear ? "" : gone.detail);
 	registry_unreport(&s->d->registry, gone.key);
+	store_load_settle_key(s->d, gone.key);
 }
 
 /* The signal that ended it, 0 for none. Its link closes a little before it can be reaped. */

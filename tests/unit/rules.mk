@@ -25,6 +25,8 @@ $(B)/tests/unit/test_filter.o: CPPFLAGS += $(FILTERFLAGS)
 
 # These break a request on its way to the kernel.
 $(B)/tests/unit/test_slot_life: LDFLAGS += -Wl,--wrap=netlink_batch_send
+$(B)/tests/unit/test_supervisor_store: \
+	LDFLAGS += -Wl,--wrap=fsync -Wl,--wrap=renameat -Wl,--wrap=unlinkat
 
 # Kept, so that a second run does not compile again.
 .SECONDARY: $(UNIT_TESTS:%=%.o)
