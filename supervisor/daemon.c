@@ -191,6 +191,7 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	event_base_dispatch(d->base);
 	/* Requests in flight have no answer any more; their connections end. */
 	control_close(d->control);
+	adopt_close(d);
 	for (struct sandbox *sb; (sb = TAILQ_FIRST(&d->registry.list));)
 		teardown_forget(sb);
 	spawner_close(d->spawner);

@@ -18,7 +18,10 @@ struct control;
 struct control_connect;
 struct spawner;
 
+struct adopt_candidate;
+
 LIST_HEAD(daemon_connects, control_connect);
+LIST_HEAD(daemon_candidates, adopt_candidate);
 
 struct daemon {
 	struct event_base *base;
@@ -32,10 +35,11 @@ struct daemon {
 	struct template_table left;	/* what is left of others: MSG_TEMPLATE_LEFT; until then */
 	struct spawner *spawner;
 	struct control *control;
-	struct daemon_connects connects; /* connections of clients to guests */
-	struct msg_host vmm;		 /* what the spawner found out */
-	int64_t started_real_us;	 /* CLOCK_REALTIME */
-	int64_t started_us;		 /* CLOCK_MONOTONIC */
+	struct daemon_connects connects;     /* connections of clients to guests */
+	struct daemon_candidates candidates; /* shims that have not said who they are */
+	struct msg_host vmm;		     /* what the spawner found out */
+	int64_t started_real_us;	     /* CLOCK_REALTIME */
+	int64_t started_us;		     /* CLOCK_MONOTONIC */
 	bool stopping;
 	int exit_code;
 };

@@ -83,12 +83,14 @@ void registry_remove(struct registry *r, struct sandbox *sb)
 	r->count--;
 }
 
-bool registry_report(struct registry *r, const char *key)
+bool registry_report(struct registry *r, const char *key, const struct err *why)
 {
 	struct registry_reported *one = calloc(1, sizeof(*one));
 	if (!one)
 		return false;
 	str_copy(one->key, sizeof(one->key), key);
+	str_copy(one->why, sizeof(one->why), why->text);
+	one->version = why->kind == ERR_VERSION;
 	one->next = r->reported;
 	r->reported = one;
 	return true;

@@ -3,6 +3,7 @@
 #ifndef SUPERVISOR_REGISTRY_H
 #define SUPERVISOR_REGISTRY_H
 
+#include "err.h"
 #include "name.h"
 
 #include <stddef.h>
@@ -15,6 +16,8 @@ TAILQ_HEAD(registry_list, sandbox);
 struct registry_reported {
 	struct registry_reported *next;
 	char key[NAME_KEY_SIZE];
+	bool version; /* it speaks another protocol version */
+	char why[ERR_TEXT_MAX];
 };
 
 struct registry {
@@ -35,7 +38,7 @@ bool registry_add(struct registry *r, struct sandbox *sb);
 void registry_remove(struct registry *r, struct sandbox *sb);
 
 /* Keys of shims that could not be adopted. */
-bool registry_report(struct registry *r, const char *key);
+bool registry_report(struct registry *r, const char *key, const struct err *why);
 bool registry_is_reported(const struct registry *r, const char *key);
 void registry_unreport(struct registry *r, const char *key);
 

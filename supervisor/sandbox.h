@@ -137,6 +137,13 @@ int sandbox_wake(struct sandbox *sb, enum msg_restore how, sandbox_done_fn *fn, 
 		 struct err *e);
 
 /*
+ * Of an adopted one in CREATING or WAKING: its shim's answer to the request of an earlier
+ * supervisor is wanted here. A start that fails stays as a record: whoever asked for it has heard
+ * nothing.
+ */
+void sandbox_take(struct sandbox *sb, const struct msg_status *s);
+
+/*
  * Holds the slot and the ports of the host of one that an earlier supervisor left; where they are
  * another's or not to be had any more, it is not addressed and cannot be woken.
  */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "spawner.h"
 
+#include "adopt.h"
 #include "daemon.h"
 #include "log.h"
 #include "teardown.h"
@@ -61,6 +62,7 @@ static void on_record(void *arg, struct msg *m)
 	}
 	log_info("%s: its shim, which had no record here, has gone%s%s", gone.key,
 		 gone.clear ? "" : " and left ", gone.clear ? "" : gone.detail);
+	adopt_gone(s->d, gone.key);
 	registry_unreport(&s->d->registry, gone.key);
 }
 
