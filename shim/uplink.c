@@ -72,13 +72,18 @@ int uplink_listen(const struct policy *policy, const char *key, int *listener, s
 	return 0;
 }
 
+/* Logging leaves half of the queue to answers. */
+static bool has_room(const struct shim *s)
+{
+	return s->link.queued_bytes < QUEUE_MAX / 2;
+}
+
 static bool send_log(struct shim *s, enum log_level level, const char *line)
 {
 	struct err e;
 	struct msg_log record = {.level = (uint32_t)level, .dropped = s->logs_dropped};
 	snprintf(record.text, sizeof(record.text), "%s", line);
-	/* Logging leaves half of the queue to answers. */
-	if (s->link.queued_bytes >= QUEUE_MAX / 2 || chan_send_log(&s->link, 0, &record, &e) < 0)
+	if (chan_send_log(&s->link, 0, &record, &e) < 0)
 		return false;
 	s->logs_dropped = 0;
 	return true;
@@ -99,17 +104,18 @@ static void keep_log(struct shim *s, enum log_level level, const char *line)
 static void log_sink(void *arg, enum log_level level, const char *line)
 {
 	struct shim *s = arg;
-	if (s->link.fd < 0)
-		keep_log(s, level, line);
-	else if (!send_log(s, level, line))
+	/* A link that cannot be written to is about to be closed: the next one has it. */
+	if (s->link.fd >= 0 && !has_room(s))
 		s->logs_dropped++;
+	else if (s->link.fd < 0 || !send_log(s, level, line))
+		keep_log(s, level, line);
 }
 
 void uplink_replay(struct shim *s)
 {
 	for (unsigned n = s->log_count; n > 0 && s->link.fd >= 0; n--) {
 		const struct shim_log *one = &s->logs[(s->log_next + SHIM_LOGS - n) % SHIM_LOGS];
-		if (!send_log(s, one->level, one->text))
+		if (!has_room(s) || !send_log(s, one->level, one->text))
 			s->logs_dropped++;
 	}
 	s->log_count = 0;
