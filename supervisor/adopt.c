@@ -5,6 +5,8 @@
 #include "file.h"
 #include "log.h"
 #include "spawner.h"
+#include "spec.h"
+#include "store_load.h"
 #include "util.h"
 
 #include <dirent.h>
@@ -56,14 +58,30 @@ static void forget(struct adopt_candidate *c)
 		one_less(all);
 }
 
+/* Its name, its address and its ports are free. */
+static void unreport(struct daemon *d, const char *key)
+{
+	const struct registry_reported *one = registry_reported(&d->registry, key);
+	if (one && one->addressed)
+		pool_release(&d->pool, &one->network);
+	registry_unreport(&d->registry, key);
+}
+
 /* The VM is left alone and its name is taken; an administrator has to look at it. */
 static void report(struct daemon *d, const char *key, const struct err *why)
 {
 	char tenant[NAME_SIZE], id[NAME_SIZE];
 	log_error("%s: its shim cannot be adopted (%s); its VM is left alone", key, why->text);
-	registry_unreport(&d->registry, key);
-	if (!registry_report(&d->registry, key, why))
+	const struct spec *spec = store_load_spec(d, key);
+	unreport(d, key);
+	struct registry_reported *one = registry_report(&d->registry, key, why);
+	if (!one)
 		log_error("%s: no memory to note that its name is taken", key);
+	/* Nor is its address, nor are its ports, anybody else's while it lives. */
+	if (one && spec && spec->networked) {
+		one->network = spec->network;
+		one->addressed = pool_adopt(&d->pool, &spec->network);
+	}
 	name_key_split(key, tenant, id);
 	cJSON *more = cJSON_CreateObject();
 	cJSON_AddStringToObject(more, "reason", why->text);
@@ -90,7 +108,7 @@ static void on_status(void *arg, struct msg *m, const struct err *why)
 		return;
 	}
 	/* One that was late is as good as any. */
-	registry_unreport(&c->d->registry, c->key);
+	unreport(c->d, c->key);
 	if (adopt_shim(c->d, c->key, c->link, &s, &e) < 0) {
 		give_up(c, &e);
 		return;
@@ -244,9 +262,10 @@ void adopt_gone(struct daemon *d, const char *key)
 	{
 		if (strcmp(c->key, key) == 0) {
 			forget(c);
-			return;
+			break;
 		}
 	}
+	unreport(d, key);
 }
 
 void adopt_close(struct daemon *d)

@@ -16,7 +16,7 @@ struct daemon;
  */
 int adopt_all(struct daemon *d, void (*done)(struct daemon *d), struct err *e);
 
-/* The spawner says that this shim is gone: nothing is waited for any more. */
+/* The spawner says that this shim is gone: nothing is waited for any more, and its name is free. */
 void adopt_gone(struct daemon *d, const char *key);
 
 /* Forgets shims that have not answered. done() is not called any more. */

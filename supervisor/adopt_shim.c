@@ -6,6 +6,7 @@
 #include "operate.h"
 #include "snapshot.h"
 #include "spec_disk.h"
+#include "store_load.h"
 #include "teardown.h"
 #include "util.h"
 #include "watcher.h"
@@ -85,6 +86,7 @@ int adopt_shim(struct daemon *d, const char *key, struct link *link, const struc
 		return -1;
 	sandbox_keep_address(sb);
 	note(sb, s);
+	store_load_match(sb);
 	/* From here on the link's records are the sandbox's. */
 	sb->link = link;
 	link_hand_over(link, sb->key, &watcher_link, sb);
@@ -94,5 +96,8 @@ int adopt_shim(struct daemon *d, const char *key, struct link *link, const struc
 	sandbox_step(sb, meaning(s), "adopted from an earlier supervisor", NULL);
 	events_emit(&d->events, sb->id, sb->tenant, "adopted", NULL);
 	go_on(sb, s);
+	/* It was made, though who asked for it may not have heard so. */
+	if (sb->stored.creating && sb->state != STATE_CREATING && sb->state != STATE_DESTROYING)
+		sandbox_commit(sb);
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include "link.h"
 #include "spec.h"
 #include "state.h"
+#include "store.h"
 
 #include <sys/queue.h>
 
@@ -87,9 +88,10 @@ struct sandbox {
 	struct transcript *transcript; /* followers of a live one; NULL: none */
 
 	/* What it has on disk, and sets: see snapshot.h. */
-	bool has_dir;	    /* disks or a set of its own may lie there: they go with the record */
-	bool removing;	    /* the spawner has been asked to remove them */
-	uint64_t set_bytes; /* what its own set takes, for the quotas */
+	bool has_dir;	     /* disks or a set of its own may lie there: they go with the record */
+	bool removing;	     /* the spawner has been asked to remove them */
+	uint64_t set_bytes;  /* what its own set takes, for the quotas */
+	int64_t set_real_us; /* when that was made; 0: not known */
 	uint64_t granted_bytes;	 /* what the one in the making may take */
 	struct template *from;	 /* read by the create in flight */
 	struct template *making; /* its name is reserved for the snapshot in flight */
@@ -110,6 +112,12 @@ struct sandbox {
 	struct sandbox_waiter op_waiter;
 	struct sandbox_waiter *end_waiters;
 
+	/* See store.h and store_load.h. */
+	struct store_mark stored;
+	int64_t destroy_by_real_us; /* a destroy was asked for, its grace ends then; 0: none */
+	bool recording;		    /* the record that its end, or its hibernation, waits for */
+	bool collected;		    /* its console is read out: only the record is waited for */
+
 	struct err *fail; /* why the create, the wake or the resume failed */
 	struct event *timer;
 	char *leftover; /* what clear-up left, NULL: nothing */
@@ -118,7 +126,9 @@ struct sandbox {
 	bool keep_failed; /* wait=none: a failed create stays as a record */
 	bool acked;	  /* EXIT_ACK is sent */
 	bool ending;	  /* an END request is under way */
-	bool dir_left;	  /* leftover is about its directory, which the spawner could not remove */
+	bool dir_left;	  /* leftover is about its directory or record: nobody runs any more */
+	bool unrecording; /* its record is being removed */
+	bool unrecorded;  /* it has none any more */
 };
 
 /*
@@ -136,10 +146,13 @@ struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec
 int sandbox_wake(struct sandbox *sb, enum msg_restore how, sandbox_done_fn *fn, void *arg,
 		 struct err *e);
 
+/* It runs: its record gets its name, and then its create is answered, if one is in flight. */
+void sandbox_commit(struct sandbox *sb);
+
 /*
  * Of an adopted one in CREATING or WAKING: its shim's answer to the request of an earlier
- * supervisor is wanted here. A start that fails stays as a record: whoever asked for it has heard
- * nothing.
+ * supervisor is wanted here. A failed create stays as a record where it was to, or where nobody
+ * knows.
  */
 void sandbox_take(struct sandbox *sb, const struct msg_status *s);
 

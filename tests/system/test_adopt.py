@@ -143,7 +143,7 @@ def test_ten_restarts(host):
 
 
 @pytest.mark.standin
-def test_what_died_while_nobody_looked_leaves_nothing(host):
+def test_what_died_while_nobody_looked_leaves_a_record_only(host):
     """Shims that ended without a spawner: socket and cgroup are all that is left of them."""
     boxes = [host.create(id=f"box{i}") for i in range(2)]
     host.stop(signal.SIGKILL)
@@ -155,8 +155,11 @@ def test_what_died_while_nobody_looked_leaves_nothing(host):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:  # one killed even earlier
         s.bind(os.path.join(host.run_dir, "new", "12345"))
     host.start()
-    assert host.list() == []
+    assert {b["id"]: (b["state"], b["exit"]["cause"]) for b in host.list()} == \
+        {f"box{i}": ("crashed", "shim-lost") for i in range(2)}
     wait_for(lambda: host.residue() == [], what=f"nothing left; now {host.residue()}")
+    assert host.create(expect=409, id="box0")
+    host.destroy("box0")
     host.create(id="box0")
 
 
@@ -325,7 +328,10 @@ def test_restart_in_the_middle_of_a_create(host, end, over):
     """It goes on, and comes to its end: the guest runs, or its record tells why it does not."""
     refusal = "standin:vm.boot=delay:700 standin:vm.boot=error:no" if end == "refused" else ""
     wait = None if end == "refused" else {"console": "ECHO" if end == "killed" else "COUNT 20"}
-    in_background(lambda: host.create(id="one", cmdline=f"tick=20 {refusal}", wait_for=wait))
+    query = "?wait=none" if end == "refused" else ""
+    spec = {"id": "one", "kernel": "tiny", "memory_mib": 32, "cmdline": f"tick=20 {refusal}",
+            **({"wait_for": wait} if wait else {})}
+    in_background(lambda: host.api("POST", "/v1/sandboxes" + query, spec))
     host.wait_state("one", "creating")
     if end == "refused":
         pid, = wait_for(host.vmm_pids, what="a VMM")
@@ -350,16 +356,26 @@ def test_restart_in_the_middle_of_a_create(host, end, over):
     if not over:
         assert host.get("one")["state"] == "creating"
         come_to_its_end()
-    box = host.wait_state("one", "running" if end == "ready" else "failed")
-    assert box["adopted"]
-    assert told(host) == [(None, "creating"), ("creating", box["state"])]
+    # The client that waited for an answer gets none, and finds no record of a create that failed.
+    if end == "killed":
+        wait_for(lambda: host.api("GET", "/v1/sandboxes/one").status == 404, what="its end")
+        last = replay(host, event="state", sandbox="one", to="failed")
+        assert "signal 9" in last["reason"]
+    else:
+        box = host.wait_state("one", "running" if end == "ready" else "failed")
+        assert box["adopted"]
+    assert told(host) == [(None, "creating"), ("creating", "running" if end == "ready" else "failed")]
     if end == "ready":
         assert box["vmm"]["pid"] == pid and box["timings_us"]["ready_us"] > 0
-    else:
-        word = "no" if end == "refused" else "signal 9"
-        assert box["exit"]["cause"] == "start-failed" and word in box["exit"]["detail"]
-        assert not alive(shim)
-    host.destroy("one")
+        # It is a sandbox like any other from here on, also for the next supervisor.
+        host.stop(signal.SIGKILL)
+        host.start()
+        assert host.get("one")["state"] == "running"
+    if end == "refused":
+        assert box["exit"]["cause"] == "start-failed" and "no" in box["exit"]["detail"]
+    assert end == "ready" or not alive(shim)
+    if end != "killed":
+        host.destroy("one")
     host.create(id="one")
 
 
@@ -444,10 +460,9 @@ def test_a_shim_that_is_stopped_is_adopted_when_it_goes_on(host):
     os.kill(shim, signal.SIGCONT)
     assert spec_of(host.wait_state("one", "running")) == spec_of(box)
     assert host.act("one", "pause")["state"] == "paused"
-    # One that ends instead leaves its name free.
+    # Of one that ends instead its record tells.
     os.kill(host.shim_pids("admin:two")[0], signal.SIGKILL)
-    wait_for(lambda: host.api("POST", "/v1/sandboxes", {"kernel": "tiny", "id": "two"}).status == 201,
-             what="its name")
+    assert host.wait_state("two", "crashed")["exit"]["cause"] == "shim-lost"
 
 
 # ------------------------------------------------------------------ the VMM's version
