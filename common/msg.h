@@ -73,7 +73,9 @@ struct msg_header {
 	X(EXIT, exit, 0, false)			 /* shim -> supervisor: the VMM ended */           \
 	X(EXIT_ACK, exit_ack, 0, false)		 /* supervisor -> shim: record kept, you may go */ \
 	X(LOG, log, 0, false)			 /* shim -> supervisor */                          \
-	X(TAKE, take, 0, false) /* the answer to a request of an earlier link is wanted here */
+	X(TAKE, take, 0, false)	  /* the answer to a request of an earlier link is wanted here */  \
+	X(CHECK, check, 0, false) /* supervisor -> spawner: FINDINGs, then DONE */                 \
+	X(FINDING, finding, 0, false) /* spawner -> supervisor: something that differs */
 
 enum msg_type {
 	MSG_NONE = 0,
@@ -147,6 +149,42 @@ enum msg_remove_kind {
 struct msg_remove {
 	uint32_t kind; /* enum msg_remove_kind */
 	char key[NAME_KEY_SIZE];
+};
+
+/* See spawner_check.h. */
+struct msg_check {
+	uint32_t repair; /* 1: mend what can be */
+};
+
+enum msg_finding_kind {
+	MSG_FINDING_CGROUP = 1,
+	MSG_FINDING_SOCKET = 2,	  /* in RUN_DIR/shims */
+	MSG_FINDING_FRESH = 3,	  /* in RUN_DIR/new */
+	MSG_FINDING_STAGING = 4,  /* of a set that was never finished */
+	MSG_FINDING_TEMPLATE = 5, /* damaged, or none */
+	MSG_FINDING_SANDBOX = 6,  /* the same of a sandbox's directory */
+	MSG_FINDING_KEPT = 7,	  /* a sound one of one without a shim: it needs a record */
+	MSG_FINDING_UID = 8,
+	MSG_FINDING_RULES = 9,	    /* nftables */
+	MSG_FINDING_DIRECTORY = 10, /* owner or mode */
+	MSG_FINDING_MORE = 11,
+	MSG_FINDING_KIND_COUNT
+};
+
+enum msg_mended {
+	MSG_MENDED_CAN = 0,  /* repair would */
+	MSG_MENDED_LEFT = 1, /* repair does not, or could not */
+	MSG_MENDED_DONE = 2,
+	MSG_MENDED_COUNT
+};
+
+#define MSG_FINDING_NAME_MAX 256
+
+struct msg_finding {
+	uint32_t kind;			 /* enum msg_finding_kind */
+	uint32_t mended;		 /* enum msg_mended */
+	char name[MSG_FINDING_NAME_MAX]; /* printable: a key, a file, a uid */
+	char detail[MSG_DETAIL_MAX];
 };
 
 struct msg_gone {

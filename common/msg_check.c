@@ -92,6 +92,21 @@ static const char *check_remove(const struct msg_remove *b)
 	return NULL;
 }
 
+static const char *check_check(const struct msg_check *b)
+{
+	REQUIRE(b->repair <= 1, "repair");
+	return NULL;
+}
+
+static const char *check_finding(const struct msg_finding *b)
+{
+	REQUIRE(b->kind >= MSG_FINDING_CGROUP && b->kind < MSG_FINDING_KIND_COUNT, "kind");
+	REQUIRE(b->mended < MSG_MENDED_COUNT, "mended");
+	REQUIRE(TEXT(b->name), "name");
+	REQUIRE(TEXT(b->detail), "detail");
+	return NULL;
+}
+
 static const char *check_gone(const struct msg_gone *b)
 {
 	REQUIRE(key_field(b->key), "key");

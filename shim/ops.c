@@ -517,7 +517,7 @@ void ops_receive(struct shim *s)
 		case MSG_AGAIN:
 			return;
 		case MSG_EOF:
-			uplink_close(s, "the supervisor has gone");
+			uplink_gone(s);
 			return;
 		case MSG_OTHER_VERSION:
 			msg_send_version_error(s->link.fd, &m.header, &e);

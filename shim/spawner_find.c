@@ -23,7 +23,7 @@
 #endif
 
 /* A key and ".sock"; false for anything else that the supervisor may have put there. */
-static bool key_of(const char *file, char key[NAME_KEY_SIZE])
+bool spawner_find_key(const char *file, char key[NAME_KEY_SIZE])
 {
 	size_t len = strlen(file);
 	if (len < 6 || strcmp(file + len - 5, ".sock") != 0 || len - 5 >= NAME_KEY_SIZE)
@@ -31,6 +31,19 @@ static bool key_of(const char *file, char key[NAME_KEY_SIZE])
 	memcpy(key, file, len - 5);
 	key[len - 5] = '\0';
 	return name_key_is_valid(key);
+}
+
+bool spawner_find_is_stale(const struct leash_table *t, const char *file)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat st;
+	CLEANUP_FD int path = openat(t->shims_fd, file, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	CLEANUP_FD int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (path < 0 || sock < 0 || fstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return false;
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", path);
+	return connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0 &&
+	       errno == ECONNREFUSED;
 }
 
 /*
@@ -89,7 +102,7 @@ static bool adopt(struct leash_table *t, const char *file)
 	struct ucred peer;
 	struct err e;
 	char key[NAME_KEY_SIZE];
-	if (!key_of(file, key))
+	if (!spawner_find_key(file, key))
 		return false;
 	CLEANUP_FD int sock = connect_to(t, file, &peer);
 	CLEANUP_FD int pidfd = sock < 0 ? -1 : open_peer(t, file, sock, peer.pid);
@@ -103,7 +116,7 @@ static bool adopt(struct leash_table *t, const char *file)
 }
 
 /* Opens a directory of ours for reading through it; the caller closes it with closedir(3). */
-static DIR *list(int dir_fd, const char *what, struct err *e)
+DIR *spawner_find_list(int dir_fd, const char *what, struct err *e)
 {
 	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -190,8 +203,8 @@ static int find_sandbox(struct leash_table *t, const char *name, struct err *e)
 
 int spawner_find_sets(struct leash_table *t, struct err *e)
 {
-	DIR *templates = list(t->templates_fd, "templates", e);
-	DIR *sandboxes = templates ? list(t->sandboxes_fd, "sandboxes", e) : NULL;
+	DIR *templates = spawner_find_list(t->templates_fd, "templates", e);
+	DIR *sandboxes = templates ? spawner_find_list(t->sandboxes_fd, "sandboxes", e) : NULL;
 	int result = sandboxes ? 0 : -1;
 	for (struct dirent *d; result == 0 && (d = readdir(templates));)
 		result = find_template(t, d->d_name, e);
@@ -206,7 +219,7 @@ int spawner_find_sets(struct leash_table *t, struct err *e)
 
 int spawner_find_shims(struct leash_table *t, uint32_t *found, struct err *e)
 {
-	DIR *dir = list(t->shims_fd, "shims", e);
+	DIR *dir = spawner_find_list(t->shims_fd, "shims", e);
 	if (!dir)
 		return -1;
 	*found = 0;
@@ -234,7 +247,7 @@ static void remove_cgroup(struct leash_table *t, const char *key)
 void spawner_find_leftovers(struct leash_table *t)
 {
 	struct err e;
-	DIR *fresh = list(t->fresh_fd, "RUN_DIR/new", &e);
+	DIR *fresh = spawner_find_list(t->fresh_fd, "RUN_DIR/new", &e);
 	if (!fresh)
 		log_warning("%s", e.text);
 	for (struct dirent *d; fresh && (d = readdir(fresh));)
@@ -243,7 +256,7 @@ void spawner_find_leftovers(struct leash_table *t)
 				    strerrordesc_np(errno));
 	if (fresh)
 		closedir(fresh);
-	DIR *leaves = t->cgroup_fd >= 0 ? list(t->cgroup_fd, "the cgroup", &e) : NULL;
+	DIR *leaves = t->cgroup_fd >= 0 ? spawner_find_list(t->cgroup_fd, "the cgroup", &e) : NULL;
 	if (t->cgroup_fd >= 0 && !leaves)
 		log_warning("%s", e.text);
 	for (struct dirent *d; leaves && (d = readdir(leaves));)

@@ -129,21 +129,34 @@ void uplink_take_logs(struct shim *s)
 	log_set_sink(log_sink, s);
 }
 
-void uplink_close(struct shim *s, const char *why)
+static void close_link(struct shim *s)
 {
 	struct err ignored;
-	if (s->link.fd < 0)
-		return;
-	/* First, and at once: the link is the only way that a log line has. */
-	log_warning("link to the supervisor closed: %s", why);
 	chan_flush(&s->link, &ignored);
 	serve_unwatch(s, s->link.fd);
 	chan_close(&s->link);
 	s->greeted = false;
 	s->waiter_count = 0;
 	connect_drop(s);
-	/* The next supervisor did not ask for what is in hand: its answer goes to nobody. */
+	/* The next supervisor did not ask for what is in hand: it has to say that it wants it. */
 	s->op_id = 0;
+}
+
+void uplink_close(struct shim *s, const char *why)
+{
+	if (s->link.fd < 0)
+		return;
+	/* First, and at once: the link is the only way that a log line has. */
+	log_warning("link to the supervisor closed: %s", why);
+	close_link(s);
+}
+
+void uplink_gone(struct shim *s)
+{
+	if (s->link.fd < 0)
+		return;
+	log_info("the supervisor has gone");
+	close_link(s);
 }
 
 static void report(struct shim *s, int sent, const struct err *e)
@@ -231,7 +244,7 @@ static void settle_dead(struct shim *s)
 		return;
 	for (int turns = 0; turns < DEAD_TURNS && s->link.fd >= 0; turns++)
 		ops_receive(s);
-	uplink_close(s, "the supervisor has gone");
+	uplink_gone(s);
 }
 
 void uplink_accept(struct shim *s)

@@ -20,6 +20,9 @@ void uplink_accept(struct shim *s);
 /* Closes the link; the VM lives on until a supervisor adopts or ends it. */
 void uplink_close(struct shim *s, const char *why);
 
+/* The same when its other end is gone, which is nothing to warn of. */
+void uplink_gone(struct shim *s);
+
 /* Answers a request, or nobody for id 0; a link that cannot take the answer is closed. */
 void uplink_done(struct shim *s, uint32_t id, uint32_t took_us, uint32_t value);
 void uplink_error(struct shim *s, uint32_t id, const struct err *why);

@@ -17,6 +17,7 @@
 struct control;
 struct control_connect;
 struct spawner;
+struct survey;
 struct store;
 struct store_load;
 
@@ -38,6 +39,7 @@ struct daemon {
 	struct store *store;
 	struct store_load *recorded; /* what the store had at start, until it is matched */
 	struct spawner *spawner;
+	struct survey *survey; /* under way, or NULL */
 	struct control *control;
 	struct daemon_connects connects;     /* connections of clients to guests */
 	struct daemon_candidates candidates; /* shims that have not said who they are */

@@ -5,6 +5,7 @@
 #include "daemon.h"
 #include "log.h"
 #include "store_load.h"
+#include "survey.h"
 #include "teardown.h"
 #include "util.h"
 
@@ -43,6 +44,16 @@ static void on_template(struct spawner *s, const struct msg *m)
 		log_error("%s: it is on disk, but not known here: %s", said.set.key, e.text);
 }
 
+static void on_finding(struct spawner *s, const struct msg *m)
+{
+	struct msg_finding said;
+	struct err e;
+	if (msg_read_finding(m, &said, &e) < 0)
+		spawner_fail(s, &e);
+	else if (!survey_add(s->d, &said))
+		log_debug("a finding that nobody waits for any more: %s", said.name);
+}
+
 static void on_record(void *arg, struct msg *m)
 {
 	struct spawner *s = arg;
@@ -50,6 +61,10 @@ static void on_record(void *arg, struct msg *m)
 	struct err e;
 	if (m->header.type == MSG_TEMPLATE) {
 		on_template(s, m);
+		return;
+	}
+	if (m->header.type == MSG_FINDING) {
+		on_finding(s, m);
 		return;
 	}
 	if (msg_read_gone(m, &gone, &e) < 0) {

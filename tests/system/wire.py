@@ -13,7 +13,7 @@ TYPES = ["NONE", "HELLO", "ERROR", "DONE", "HOST", "START", "STARTED", "END", "R
          "STATUS", "CREATE", "CREATED", "PAUSE", "RESUME", "POWER_BUTTON", "SNAPSHOT", "SNAPSHOTTED",
          "PROGRESS", "TEMPLATE", "BALLOON", "RESIZE", "COUNTERS", "COUNTERS_DATA", "KILL",
          "CONSOLE_READ", "CONSOLE_DATA", "CONSOLE_WRITE", "CONNECT", "CONNECTED", "EVENT", "EXIT",
-         "EXIT_ACK", "LOG", "TAKE"]
+         "EXIT_ACK", "LOG", "TAKE", "CHECK", "FINDING"]
 HEADER = struct.Struct("<HHIII")  # version, type, length, id, zero
 PHASES = ["new", "setup", "starting", "running", "pausing", "paused", "resuming", "ending", "ended",
           "snapshotting"]

@@ -314,6 +314,15 @@ static void test_status(void **unused)
 	GOOD(status, b->ending = MSG_ENDING_OTHER, b->ending_ms = 2 * MSG_GRACE_MS_MAX);
 	BAD(status, "ending", b->ending = MSG_ENDING_COUNT);
 	BAD(status, "ending_ms", b->ending_ms = 2 * MSG_GRACE_MS_MAX + 1);
+	GOOD(check, );
+	GOOD(check, b->repair = 0);
+	BAD(check, "repair", b->repair = 2);
+	GOOD(finding, );
+	TEXT(finding, name);
+	TEXT(finding, detail);
+	BAD(finding, "kind", b->kind = 0);
+	BAD(finding, "kind", b->kind = MSG_FINDING_KIND_COUNT);
+	BAD(finding, "mended", b->mended = MSG_MENDED_COUNT);
 	GOOD(take, );
 	GOOD(take, b->op = MSG_SNAPSHOT);
 	BAD(take, "op", b->op = MSG_NONE);
@@ -511,11 +520,13 @@ static void test_wire_is_as_it_was(void **unused)
 		SIZE(EXIT_ACK, exit_ack, 32),
 		SIZE(LOG, log, 33),
 		SIZE(TAKE, take, 34),
+		SIZE(CHECK, check, 35),
+		SIZE(FINDING, finding, 36),
 	};
 	static const size_t sizes[] = {32,   392,  8,	88,  128,   8,	 128, 132,	  524,
 				       4408, 3472, 768, 4,   4,	    4,	 80,  3880,	  16,
 				       3864, 8,	   8,	4,   11536, 4,	 16,  24 + 32768, 8 + 32768,
-				       8,    4,	   8,	416, 4,	    520, 4};
+				       8,    4,	   8,	416, 4,	    520, 4,   4,	  648};
 	(void)unused;
 	assert_int_equal(MSG_VERSION, 1);
 	assert_int_equal(sizeof(struct msg_header), 16);
