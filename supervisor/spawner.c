@@ -92,7 +92,8 @@ static void on_closed(void *arg, const struct err *why)
 	daemon_stop(s->d, 1);
 }
 
-static const struct link_user spawner_user = {.record = on_record, .closed = on_closed};
+static const struct link_user spawner_user = {
+	.record = on_record, .closed = on_closed, .last = true};
 
 static void on_host(void *arg, struct msg *m, const struct err *why)
 {

@@ -263,7 +263,9 @@ uid_count = {uid_count}
         spawners = self.spawner_pids()
         self.daemon.send_signal(sig)
         status = self.daemon.wait(timeout)
-        wait_for(lambda: not any(alive(p) for p in spawners), timeout, "the spawner's end")
+        # A shim that was just being started looked like one.
+        wait_for(lambda: not any(alive(p) and p in self.spawner_pids() for p in spawners), timeout,
+                 "the spawner's end")
         return status
 
     def close(self):

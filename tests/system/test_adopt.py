@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 
@@ -463,6 +464,76 @@ def test_a_shim_that_is_stopped_is_adopted_when_it_goes_on(host):
     # Of one that ends instead its record tells.
     os.kill(host.shim_pids("admin:two")[0], signal.SIGKILL)
     assert host.wait_state("two", "crashed")["exit"]["cause"] == "shim-lost"
+
+
+# ------------------------------------------------------------------ who is who
+
+OTHER = os.path.join(harness.BUILD, "tests", "version", "cloisterd")
+
+
+def findings(host):
+    answer = host.api("GET", "/v1/check")
+    assert answer.status == 200, answer
+    return {(f["kind"], f["name"]): f for f in answer.json["findings"]}
+
+
+@pytest.mark.standin
+def test_another_protocol_version_leaves_its_vms_alone(host):
+    """An upgrade and the way back: each takes its own, reports the other's, and loses neither."""
+    boxes = {}
+    for binary, own, foreign in ((None, "old", None), (OTHER, "new", "old"), (None, "old", "new"),
+                                 (OTHER, "new", "old")):
+        host.stop(signal.SIGKILL)
+        host.start(binary)
+        if own not in boxes:
+            boxes[own] = host.create(id=own, cmdline="tick=20")
+        assert [spec_of(b) for b in host.list()] == [spec_of(boxes[own])]
+        host.act(own, "pause")
+        host.act(own, "resume")
+        if not foreign:
+            continue
+        reason = replay(host, event="reported", sandbox=foreign)["reason"]
+        assert "peer speaks protocol version" in reason and "7" in reason and "1" in reason
+        assert findings(host)["version", f"admin:{foreign}"]["repair"] == "left"
+        assert host.api("POST", "/v1/check").status == 200
+        assert foreign in host.create(expect=409, id=foreign)["detail"]
+        assert host.api("DELETE", f"/v1/sandboxes/{foreign}").status == 404
+        assert alive(boxes[foreign]["vmm"]["pid"])
+    # The end of one that was only reported is noticed, and its record tells of it.
+    os.kill(boxes["old"]["vmm"]["pid"], signal.SIGKILL)
+    os.kill(host.shim_pids("admin:old")[0], signal.SIGKILL)
+    host.wait_state("old", "crashed")
+    assert findings(host) == {}
+
+
+@pytest.mark.standin
+def test_decoys_live_on(host):
+    """Processes that look like ours by name and arguments, one of them with the pid of an old shim."""
+    host.create(id="one", cmdline="tick=20")
+    host.create(id="two")
+    argvs = (["cloud-hypervisor", "--", "--api-socket", "fd=3"], ["cloister-shim", "admin:one", "5"],
+             ["cloister-shim", "spawn"])
+    decoys = [subprocess.Popen(argv, executable="/usr/bin/yes", stdout=subprocess.PIPE)
+              for argv in argvs]
+    try:
+        for sig in (signal.SIGKILL, signal.SIGTERM):
+            host.stop(sig)
+            for decoy in decoys:
+                with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+                    s.bind(os.path.join(host.run_dir, "new", str(decoy.pid)))
+            host.start()
+            assert os.listdir(os.path.join(host.run_dir, "new")) == []
+            assert host.api("POST", "/v1/check").json == {"findings": []}
+        os.kill(next(p for p in host.shim_pids("admin:two")), signal.SIGKILL)
+        host.wait_state("two", "crashed")
+        host.destroy("two")
+        assert host.destroy("one")["exit"]["cause"] == "destroyed"
+        assert all(decoy.poll() is None for decoy in decoys)
+    finally:
+        for decoy in decoys:
+            decoy.kill()
+            decoy.communicate()
+    assert host.residue() == []
 
 
 # ------------------------------------------------------------------ the VMM's version
