@@ -127,6 +127,8 @@ struct sandbox {
 	bool acked;	  /* EXIT_ACK is sent */
 	bool ending;	  /* an END request is under way */
 	bool dir_left;	  /* leftover is about its directory or record: nobody runs any more */
+	bool intending;	  /* that it is to be destroyed is being recorded */
+	bool ack_due;	  /* and its shim is let go when that is done */
 	bool unrecording; /* its record is being removed */
 	bool unrecorded;  /* it has none any more */
 };

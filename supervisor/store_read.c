@@ -59,7 +59,7 @@ static int move_aside(int dir, const char *name, char to[NAME_MAX + 1], struct e
 static bool put_aside(const struct reading *r, const char *name, const char *key,
 		      const struct err *why)
 {
-	char to[NAME_MAX + 1], text[3 * ERR_TEXT_MAX];
+	char to[NAME_MAX + 1], text[4 * ERR_TEXT_MAX];
 	struct err e;
 	bool moved = move_aside(r->dir, name, to, &e) == 0;
 	snprintf(text, sizeof(text),
