@@ -87,7 +87,10 @@ class Client(threading.Thread):
             assert gone.status in (200, 404), gone
 
     def check(self, box, what, answer, before):
-        now = self.settled(box)
+        try:
+            now = self.settled(box)
+        except AssertionError as error:
+            raise AssertionError(f"{what} of {box}, answered {answer}: {error}") from None
         if answer is not None and answer.status == 201 and what == "create":
             assert now and now["vmm"]["pid"] == answer.json["vmm"]["pid"], (answer, now)
         if before is not None and what != "destroy":
