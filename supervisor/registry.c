@@ -91,7 +91,7 @@ struct registry_reported *registry_report(struct registry *r, const char *key,
 		return NULL;
 	str_copy(one->key, sizeof(one->key), key);
 	str_copy(one->why, sizeof(one->why), why->text);
-	one->version = why->kind == ERR_VERSION;
+	one->kind = why->kind;
 	one->next = r->reported;
 	r->reported = one;
 	return one;

@@ -15,7 +15,8 @@ TAILQ_HEAD(registry_list, sandbox);
 struct registry_reported {
 	struct registry_reported *next;
 	char key[NAME_KEY_SIZE];
-	bool version;	/* it speaks another protocol version */
+	enum err_kind
+		kind;	/* ERR_VERSION: of another protocol version; ERR_INVALID: a record alone */
 	bool addressed; /* what of network it has is held in the pool for it */
 	struct msg_network network;
 	char why[ERR_TEXT_MAX];

@@ -203,12 +203,14 @@ void store_load_begin(struct sandbox *sb, bool can_wake)
 
 /* ------------------------------------------------------------------ what is left */
 
-/* Of a later version, and without a shim: nothing can be done with it, but nothing is lost. */
+/* A later version's, say, and without a shim: nothing can be done, but nothing is lost. */
 static void report(struct daemon *d, const struct store_found *f)
 {
 	struct err why;
-	err_set(&why, ERR_VERSION, 0,
-		"its record in STATE_DIR/store cannot be read by this version");
+	err_set(&why, ERR_INVALID, 0,
+		"its record in STATE_DIR/store cannot be read now, though it may be good (the log "
+		"says "
+		"why): its name stays taken");
 	if (!registry_report(&d->registry, f->key, &why))
 		log_error("%s: no memory to note that its name is taken", f->key);
 	store_read_report(d, f->key, why.text);

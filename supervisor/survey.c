@@ -101,7 +101,11 @@ static void on_checked(void *arg, struct msg *m, const struct err *why)
 		return;
 	}
 	for (one = s->d->registry.reported; one; one = one->next)
-		add(s, one->version ? "version" : "shim", one->key, MSG_MENDED_LEFT, one->why);
+		add(s,
+		    one->kind == ERR_VERSION   ? "version"
+		    : one->kind == ERR_INVALID ? "record"
+					       : "shim",
+		    one->key, MSG_MENDED_LEFT, one->why);
 	add_bad_records(s);
 	finish(s, NULL);
 }

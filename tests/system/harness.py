@@ -5,6 +5,7 @@ Nothing here sleeps for a fixed time: every wait polls a condition and has a dea
 """
 import contextlib
 import ctypes
+import fcntl
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -34,7 +36,22 @@ USER_UID = 64101      # the supervisor's
 TENANT_UIDS = {"alice": 64201, "bob": 64202}
 STRANGER_UID = 64301  # of no tenant
 CONTROL_GID = 64100
-_uid_bases = iter(range(1_000_000 + (os.getpid() % 1000) * 100_000, 2**31, 1024))
+UID_LOCK = "/run/lock/cloister-test-uids"
+UID_FIRST, UID_STEP, UID_RANGES = 200_000_000, 1024, 100_000
+
+
+def take_uids():
+    """
+    (first uid of a range, descriptor): nobody else's, in whatever process, while that is open. Whoever
+    clears up after a test ends all shims of its range.
+    """
+    fd = os.open(UID_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    for i in range(UID_RANGES):
+        lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, i, 1, 0)
+        with contextlib.suppress(BlockingIOError, PermissionError):
+            fcntl.fcntl(fd, 37, lock)  # F_OFD_SETLK: it goes with the descriptor
+            return UID_FIRST + i * UID_STEP, fd
+    raise AssertionError("no range of uids is free")
 
 
 def alive(pid):
@@ -188,7 +205,8 @@ class Host:
         self.state_dir = os.path.join(state_root or self.base, f"state-{tag}" if state_root
                                       else "state")
         self.cgroup = f"cloister-test-{tag}"
-        self.uid_base, self.uid_count = next(_uid_bases), uid_count
+        self.uid_base, self.uid_lock = take_uids()
+        self.uid_count = uid_count
         self.config_path = os.path.join(self.base, "cloisterd.conf")
         self.log_path = os.path.join(self.base, "log")
         self.control = os.path.join(self.run_dir, "control.sock")
@@ -309,6 +327,9 @@ uid_count = {uid_count}
         shutil.rmtree(self.base, ignore_errors=True)
         shutil.rmtree(self.state_dir, ignore_errors=True)
         shutil.rmtree(self.run_dir, ignore_errors=True)
+        if self.uid_lock is not None:
+            os.close(self.uid_lock)
+            self.uid_lock = None
 
     # -- what is there, seen from outside
 

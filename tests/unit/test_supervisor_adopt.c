@@ -312,7 +312,7 @@ static void test_version(void **unused)
 	settle();
 	assert_int_equal(adopted, 1);
 	assert_true(registry_is_reported(&d.registry, "alice:box"));
-	assert_true(d.registry.reported->version);
+	assert_int_equal(d.registry.reported->kind, ERR_VERSION);
 	/* Its end frees its name. */
 	tell_gone();
 	assert_false(registry_is_reported(&d.registry, "alice:box"));
