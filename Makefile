@@ -69,6 +69,7 @@ help:
 	@echo "bench      times and memory beside a floor, from one run"
 	@echo "bench-sets what snapshots and restores cost, by size and data (real CH only)"
 	@echo "bench-disks  what a disk of a 4 GiB image costs in each way, beside cp"
+	@echo "bench-restart  how soon a cloisterd with 500 live sandboxes serves again"
 	@echo "bench-slots  what a sandbox's network costs, beside ip and nft"
 	@echo "fuzz       libFuzzer on what reads untrusted bytes, FUZZ_SECONDS (60) a target"
 	@echo "unit       the unit tests (SAN=1: under ASan+UBSan)"
@@ -105,6 +106,11 @@ bench-sets: setup
 bench-disks: setup
 	@$(MAKE) -s -j2 all test-programs
 	@/usr/bin/python3 tests/bench/disks.py
+
+.PHONY: bench-restart
+bench-restart: setup
+	@$(MAKE) -s -j2 all test-programs
+	@/usr/bin/python3 tests/bench/restart.py $(BENCH_ARGS)
 
 .PHONY: bench-slots
 bench-slots: setup

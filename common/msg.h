@@ -20,7 +20,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MSG_VERSION    1
+#ifndef MSG_VERSION /* tests/version sets another one, for msg.c alone */
+#define MSG_VERSION 1
+#endif
 #define MSG_RECORD_MAX 65536 /* bytes of one record, header included */
 #define MSG_FDS_MAX    1
 #define MSG_DATA_MAX   32768
@@ -74,7 +76,10 @@ struct msg_header {
 	X(EXIT_ACK, exit_ack, 0, false)		 /* supervisor -> shim: record kept, you may go */ \
 	X(LOG, log, 0, false)			 /* shim -> supervisor */                          \
 	X(DEBUG, debug, 0, false)		 /* in any phase -> DEBUG_DATA */                  \
-	X(DEBUG_DATA, debug_data, 0, false)
+	X(DEBUG_DATA, debug_data, 0, false)                                                        \
+	X(TAKE, take, 0, false)	  /* the answer to a request of an earlier link is wanted here */  \
+	X(CHECK, check, 0, false) /* supervisor -> spawner: FINDINGs, then DONE */                 \
+	X(FINDING, finding, 0, false) /* spawner -> supervisor: something that differs */
 
 enum msg_type {
 	MSG_NONE = 0,
@@ -148,6 +153,42 @@ enum msg_remove_kind {
 struct msg_remove {
 	uint32_t kind; /* enum msg_remove_kind */
 	char key[NAME_KEY_SIZE];
+};
+
+/* See spawner_check.h. */
+struct msg_check {
+	uint32_t repair; /* 1: mend what can be */
+};
+
+enum msg_finding_kind {
+	MSG_FINDING_CGROUP = 1,
+	MSG_FINDING_SOCKET = 2,	  /* in RUN_DIR/shims */
+	MSG_FINDING_FRESH = 3,	  /* in RUN_DIR/new */
+	MSG_FINDING_STAGING = 4,  /* of a set that was never finished */
+	MSG_FINDING_TEMPLATE = 5, /* damaged, or none */
+	MSG_FINDING_SANDBOX = 6,  /* the same of a sandbox's directory */
+	MSG_FINDING_KEPT = 7,	  /* a sound one of one without a shim: it needs a record */
+	MSG_FINDING_UID = 8,
+	MSG_FINDING_RULES = 9,	    /* nftables */
+	MSG_FINDING_DIRECTORY = 10, /* owner or mode */
+	MSG_FINDING_MORE = 11,
+	MSG_FINDING_KIND_COUNT
+};
+
+enum msg_mended {
+	MSG_MENDED_CAN = 0,  /* repair would */
+	MSG_MENDED_LEFT = 1, /* repair does not, or could not */
+	MSG_MENDED_DONE = 2,
+	MSG_MENDED_COUNT
+};
+
+#define MSG_FINDING_NAME_MAX 256
+
+struct msg_finding {
+	uint32_t kind;			 /* enum msg_finding_kind */
+	uint32_t mended;		 /* enum msg_mended */
+	char name[MSG_FINDING_NAME_MAX]; /* printable: a key, a file, a uid */
+	char detail[MSG_DETAIL_MAX];
 };
 
 struct msg_gone {
@@ -224,14 +265,55 @@ struct msg_created {
 	struct msg_timings timings;
 };
 
+enum msg_snapshot_kind {
+	MSG_SNAPSHOT_TEMPLATE = 1,  /* the guest goes on */
+	MSG_SNAPSHOT_HIBERNATE = 2, /* the VMM is ended once the set is safe; EXIT follows */
+	MSG_SNAPSHOT_KIND_COUNT
+};
+
+struct msg_snapshot {
+	uint32_t kind; /* enum msg_snapshot_kind */
+	uint32_t zero;
+	char template[NAME_SIZE]; /* its name, of the sandbox's tenant; empty when hibernating */
+	uint64_t max_bytes;	  /* what the set may allocate on disk; 0: any */
+};
+
+/* Why a VMM is being ended, if it is. */
+enum msg_ending {
+	MSG_ENDING_NONE = 0,
+	MSG_ENDING_DESTROY = 1,	  /* KILL asked for it */
+	MSG_ENDING_HIBERNATE = 2, /* its set is safe */
+	MSG_ENDING_OTHER = 3,	  /* the shim's own finding: EXIT will tell */
+	MSG_ENDING_COUNT
+};
+
+/*
+ * What a shim is at. op is a request of an earlier link whose end nobody has heard: it is in hand,
+ * or over (then phase is what came of it), and TAKE brings its end.
+ */
 struct msg_status {
 	char build[MSG_BUILD_MAX];
 	uint32_t phase; /* enum msg_phase */
 	uint32_t uid;	/* of the VMM; told, never taken */
 	int64_t created_real_us;
-	uint64_t console_end; /* bytes that the console ever printed */
-	struct msg_create spec;
-	struct msg_created created; /* zero before the guest runs */
+	uint64_t console_end;	      /* bytes that the console ever printed */
+	struct msg_create spec;	      /* its wait only while CREATE is in hand */
+	struct msg_created created;   /* zero before the guest runs */
+	uint32_t op;		      /* enum msg_type: MSG_NONE, or what TAKE may name */
+	uint32_t ending;	      /* enum msg_ending */
+	uint32_t ending_ms;	      /* until its next stage, where it has one */
+	uint32_t paused;	      /* 1: with SNAPSHOT, the guest was paused before */
+	struct msg_snapshot snapshot; /* with SNAPSHOT, else zero */
+	uint32_t asked_balloon_mib;   /* with BALLOON, else 0 */
+	uint32_t asked_vcpus, asked_memory_mib, zero; /* with RESIZE, else 0 */
+};
+
+/*
+ * Answered as op is: CREATED, DONE, SNAPSHOTTED or COUNTERS_DATA, or ERROR; ERR_STATE when no such
+ * request of an earlier link is there.
+ */
+struct msg_take {
+	uint32_t op; /* enum msg_type */
 };
 
 /* PAUSE, RESUME, POWER_BUTTON and EXIT_ACK say all in their type. */
@@ -281,19 +363,6 @@ struct msg_connect {
 };
 struct msg_connected {
 	uint32_t zero;
-};
-
-enum msg_snapshot_kind {
-	MSG_SNAPSHOT_TEMPLATE = 1,  /* the guest goes on */
-	MSG_SNAPSHOT_HIBERNATE = 2, /* the VMM is ended once the set is safe; EXIT follows */
-	MSG_SNAPSHOT_KIND_COUNT
-};
-
-struct msg_snapshot {
-	uint32_t kind; /* enum msg_snapshot_kind */
-	uint32_t zero;
-	char template[NAME_SIZE]; /* its name, of the sandbox's tenant; empty when hibernating */
-	uint64_t max_bytes;	  /* what the set may allocate on disk; 0: any */
 };
 
 struct msg_snapshotted {

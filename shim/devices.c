@@ -28,13 +28,20 @@ static void begin(struct shim *s, enum msg_type op, uint32_t id)
 {
 	s->op = op;
 	s->op_id = id;
+	s->untold.op = MSG_NONE;
+	memset(&s->asked, 0, sizeof(s->asked));
 	s->op_started_us = clock_us();
 }
 
 static void fail(struct shim *s, const struct err *why)
 {
+	enum msg_type op = s->op;
 	s->op = MSG_NONE;
-	uplink_error(s, s->op_id, why);
+	/* Of counters nobody wants to hear later. */
+	if (op != MSG_COUNTERS)
+		uplink_end_op(s, op, why, 0);
+	else
+		uplink_error(s, s->op_id, why);
 }
 
 /* The answer to a request that could not even be sent, and took nothing in hand. */
@@ -96,7 +103,7 @@ static void on_balloon(void *arg, const struct http_response *answer, bool late,
 				     &e);
 	} else if (s->op == MSG_BALLOON && finish(s, CH_API_RESIZE, answer, why)) {
 		s->spec.balloon_mib = s->asked.balloon_mib;
-		uplink_done(s, s->op_id, since(s->op_started_us), 0);
+		uplink_end_op(s, MSG_BALLOON, NULL, since(s->op_started_us));
 	}
 }
 
@@ -126,10 +133,8 @@ void devices_balloon(struct shim *s, uint32_t id, const struct msg_balloon *ask)
 static void answer_resized(struct shim *s)
 {
 	struct err e;
-	if (readback_check(s, MSG_CONFINE_RESIZE, &e) < 0)
-		uplink_error(s, s->op_id, &e);
-	else
-		uplink_done(s, s->op_id, since(s->op_started_us), 0);
+	bool confined = readback_check(s, MSG_CONFINE_RESIZE, &e) == 0;
+	uplink_end_op(s, MSG_RESIZE, confined ? NULL : &e, since(s->op_started_us));
 }
 
 static void on_vcpus(void *arg, const struct http_response *answer, bool late,

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "probe.h"
 #include "serve.h"
+#include "spawner_check.h"
 #include "spawner_find.h"
 #include "spawner_net.h"
 #include "spawner_start.h"
@@ -178,14 +179,25 @@ static int on_remove(struct spawner *s, const struct msg *m, struct err *e)
 	return 0;
 }
 
+static int on_check(struct spawner *s, const struct msg *m, struct err *e)
+{
+	struct msg_check body;
+	struct err why;
+	if (msg_read_check(m, &body, e) < 0)
+		return -1;
+	if (spawner_check(&s->table, &s->net, body.repair != 0, &why) < 0)
+		answer_error(s, m->header.id, &why);
+	else
+		answer_done(s, m->header.id);
+	return 0;
+}
+
 static const struct {
 	enum msg_type type;
 	int (*handler)(struct spawner *s, const struct msg *m, struct err *e); /* -1: close */
 } requests[] = {
-	{MSG_HELLO, on_hello},
-	{MSG_START, on_start},
-	{MSG_END, on_end},
-	{MSG_REMOVE, on_remove},
+	{MSG_HELLO, on_hello},	 {MSG_START, on_start}, {MSG_END, on_end},
+	{MSG_REMOVE, on_remove}, {MSG_CHECK, on_check},
 };
 
 static int dispatch(struct spawner *s, const struct msg *m, struct err *e)

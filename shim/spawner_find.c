@@ -18,8 +18,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* not in the headers of older systems */
+#endif
+
 /* A key and ".sock"; false for anything else that the supervisor may have put there. */
-static bool key_of(const char *file, char key[NAME_KEY_SIZE])
+bool spawner_find_key(const char *file, char key[NAME_KEY_SIZE])
 {
 	size_t len = strlen(file);
 	if (len < 6 || strcmp(file + len - 5, ".sock") != 0 || len - 5 >= NAME_KEY_SIZE)
@@ -29,10 +33,23 @@ static bool key_of(const char *file, char key[NAME_KEY_SIZE])
 	return name_key_is_valid(key);
 }
 
+bool spawner_find_is_stale(const struct leash_table *t, const char *file)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat st;
+	CLEANUP_FD int path = openat(t->shims_fd, file, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	CLEANUP_FD int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (path < 0 || sock < 0 || fstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return false;
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", path);
+	return connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0 &&
+	       errno == ECONNREFUSED;
+}
+
 /*
- * The process that listens on the socket; -1 when there is none. The directory is the supervisor's,
- * who may have moved any socket there; but only a shim has bound one as root and then given it to
- * the supervisor's user.
+ * A connection to whoever listens on the socket, and the peer; -1 when there is none. The directory
+ * is the supervisor's, who may have moved any socket there; but only a shim has bound one as root
+ * and then given it to the supervisor's user.
  */
 static int connect_to(const struct leash_table *t, const char *file, struct ucred *peer)
 {
@@ -48,11 +65,36 @@ static int connect_to(const struct leash_table *t, const char *file, struct ucre
 		return -1;
 	/* The name may be longer than sun_path: through the descriptor it is short. */
 	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", path);
-	if (connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    getsockopt(sock, SOL_SOCKET, SO_PEERCRED, peer, &len) < 0 || peer->uid != 0 ||
+	if (connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		if (errno != ECONNREFUSED)
+			log_warning("shims/%s is left alone, nobody takes connections there: %s",
+				    file, strerrordesc_np(errno));
+		return -1;
+	}
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, peer, &len) < 0 || peer->uid != 0 ||
 	    peer->pid <= 0)
 		return -1;
 	return fd_take(&sock);
+}
+
+/*
+ * The process that began to listen there: the kernel keeps hold of it, so that no other one that
+ * has got its pid since can be meant (SO_PEERPIDFD, Linux 6.5). Elsewhere by the pid; and as a shim
+ * that is gone has closed its listening socket, being able to connect again proves that it is still
+ * that one.
+ */
+static int open_peer(const struct leash_table *t, const char *file, int sock, pid_t pid)
+{
+	int pidfd;
+	socklen_t len = sizeof(pidfd);
+	struct ucred again;
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) == 0)
+		return pidfd;
+	if (errno != ENOPROTOOPT)
+		return -1;
+	CLEANUP_FD int by_pid = (int)syscall(SYS_pidfd_open, pid, 0);
+	CLEANUP_FD int proof = by_pid < 0 ? -1 : connect_to(t, file, &again);
+	return proof < 0 || again.pid != pid ? -1 : fd_take(&by_pid);
 }
 
 static bool adopt(struct leash_table *t, const char *file)
@@ -60,22 +102,11 @@ static bool adopt(struct leash_table *t, const char *file)
 	struct ucred peer;
 	struct err e;
 	char key[NAME_KEY_SIZE];
-	if (!key_of(file, key))
+	if (!spawner_find_key(file, key))
 		return false;
 	CLEANUP_FD int sock = connect_to(t, file, &peer);
-	if (sock < 0)
-		return false;
-	CLEANUP_FD int pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+	CLEANUP_FD int pidfd = sock < 0 ? -1 : open_peer(t, file, sock, peer.pid);
 	if (pidfd < 0)
-		return false;
-	/*
-	 * The pid may have passed to another process between the two calls: a shim that is gone has
-	 * closed its listening socket, so being able to connect again says that it is still that
-	 * one.
-	 */
-	struct ucred again;
-	CLEANUP_FD int proof = connect_to(t, file, &again);
-	if (proof < 0 || again.pid != peer.pid)
 		return false;
 	if (!leash_add(t, key, peer.pid, false, fd_take(&pidfd), -1, &e)) {
 		log_error("%s", e.text);
@@ -85,7 +116,7 @@ static bool adopt(struct leash_table *t, const char *file)
 }
 
 /* Opens a directory of ours for reading through it; the caller closes it with closedir(3). */
-static DIR *list(int dir_fd, const char *what, struct err *e)
+DIR *spawner_find_list(int dir_fd, const char *what, struct err *e)
 {
 	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -172,8 +203,8 @@ static int find_sandbox(struct leash_table *t, const char *name, struct err *e)
 
 int spawner_find_sets(struct leash_table *t, struct err *e)
 {
-	DIR *templates = list(t->templates_fd, "templates", e);
-	DIR *sandboxes = templates ? list(t->sandboxes_fd, "sandboxes", e) : NULL;
+	DIR *templates = spawner_find_list(t->templates_fd, "templates", e);
+	DIR *sandboxes = templates ? spawner_find_list(t->sandboxes_fd, "sandboxes", e) : NULL;
 	int result = sandboxes ? 0 : -1;
 	for (struct dirent *d; result == 0 && (d = readdir(templates));)
 		result = find_template(t, d->d_name, e);
@@ -188,7 +219,7 @@ int spawner_find_sets(struct leash_table *t, struct err *e)
 
 int spawner_find_shims(struct leash_table *t, uint32_t *found, struct err *e)
 {
-	DIR *dir = list(t->shims_fd, "shims", e);
+	DIR *dir = spawner_find_list(t->shims_fd, "shims", e);
 	if (!dir)
 		return -1;
 	*found = 0;
@@ -216,7 +247,7 @@ static void remove_cgroup(struct leash_table *t, const char *key)
 void spawner_find_leftovers(struct leash_table *t)
 {
 	struct err e;
-	DIR *fresh = list(t->fresh_fd, "RUN_DIR/new", &e);
+	DIR *fresh = spawner_find_list(t->fresh_fd, "RUN_DIR/new", &e);
 	if (!fresh)
 		log_warning("%s", e.text);
 	for (struct dirent *d; fresh && (d = readdir(fresh));)
@@ -225,7 +256,7 @@ void spawner_find_leftovers(struct leash_table *t)
 				    strerrordesc_np(errno));
 	if (fresh)
 		closedir(fresh);
-	DIR *leaves = t->cgroup_fd >= 0 ? list(t->cgroup_fd, "the cgroup", &e) : NULL;
+	DIR *leaves = t->cgroup_fd >= 0 ? spawner_find_list(t->cgroup_fd, "the cgroup", &e) : NULL;
 	if (t->cgroup_fd >= 0 && !leaves)
 		log_warning("%s", e.text);
 	for (struct dirent *d; leaves && (d = readdir(leaves));)

@@ -5,6 +5,17 @@
 
 #include "leash.h"
 
+#include <dirent.h>
+
+/* The key that a file in RUN_DIR/shims is called after; false where it is no shim's. */
+bool spawner_find_key(const char *file, char key[NAME_KEY_SIZE]);
+
+/* Whether it is a socket on which nobody listens any more. */
+bool spawner_find_is_stale(const struct leash_table *t, const char *file);
+
+/* Opens a directory of ours for reading through it; the caller closes it with closedir(3). */
+DIR *spawner_find_list(int dir_fd, const char *what, struct err *e);
+
 /*
  * Looks through RUN_DIR/shims: a socket on which a process of root listens is a shim, known from
  * then on by its pidfd. Others are left to the supervisor. Gives the number found.

@@ -54,6 +54,8 @@ static const struct route {
 	control_fn *fn;
 } routes[] = {
 	{EVHTTP_REQ_GET, "/v1/info", ",", control_sandbox_info},
+	{EVHTTP_REQ_GET, "/v1/check", ",", control_check_look},
+	{EVHTTP_REQ_POST, "/v1/check", ",", control_check_repair},
 	{EVHTTP_REQ_GET, "/v1/events", ",since,tenant,", control_stream_events},
 	{EVHTTP_REQ_GET, "/v1/sandboxes", ",state,label,tenant,", control_sandbox_list},
 	{EVHTTP_REQ_POST, "/v1/sandboxes", ",wait,tenant,", control_sandbox_create},

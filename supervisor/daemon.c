@@ -13,6 +13,7 @@
 #include "spawner.h"
 #include "store.h"
 #include "store_load.h"
+#include "survey.h"
 #include "teardown.h"
 #include "util.h"
 #include "vmm_version.h"
@@ -200,6 +201,8 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	store_flush(d->store, FLUSH_MS);
 	/* Requests in flight have no answer any more; their connections end. */
 	control_close(d->control);
+	adopt_close(d);
+	survey_close(d);
 	for (struct sandbox *sb; (sb = TAILQ_FIRST(&d->registry.list));)
 		teardown_forget(sb);
 	store_close(d->store);

@@ -74,9 +74,11 @@ void link_fail(struct link *l, const struct err *why)
 		link_answer_fn *cb = p->cb;
 		void *arg = p->arg;
 		pending_free(p);
-		if (cb) {
+		if (cb && !l->user->last) {
 			struct err e = *why;
-			e.kind = ERR_UNAVAILABLE;
+			/* What is wrong with the peer itself is worth knowing. */
+			if (e.kind != ERR_VERSION)
+				e.kind = ERR_UNAVAILABLE;
 			cb(arg, NULL, &e);
 		}
 	}
@@ -165,8 +167,7 @@ static void read_records(struct link *l, unsigned max)
 		} else if (got == MSG_OTHER_VERSION) {
 			struct err ignored;
 			msg_send_version_error(l->chan.fd, &incoming.header, &ignored);
-			err_set(&e, ERR_VERSION, 0, "%s speaks protocol version %u, not %u",
-				l->name, incoming.header.version, MSG_VERSION);
+			err_prefix(&e, "%s", l->name);
 		} else {
 			err_prefix(&e, "%s", l->name);
 		}

@@ -25,6 +25,9 @@ struct link_user {
 	/* The channel is closed (peer gone, or broken); all requests have been answered. The
 	 * owner still has to free the link. */
 	void (*closed)(void *arg, const struct err *why);
+	/* The end of the channel is that of this process: requests are not answered at it, so that
+	 * nothing is done, or recorded, that whoever comes after would have to undo. */
+	bool last;
 };
 
 /* Takes over fd. name (it stays the caller's) stands in messages. NULL: no memory. */

@@ -32,6 +32,10 @@ int operate_counters(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct 
 /* The word for an operation, "nothing" for none. */
 const char *operate_name(enum sandbox_op op);
 
+/* Has an adopted shim answer here to what an earlier supervisor asked it: to all but starts and
+ * sets. */
+void operate_take(struct sandbox *sb, const struct msg_status *s);
+
 /* Whether op may begin now: the state allows it, and no other one is under way. */
 int operate_may_begin(struct sandbox *sb, enum state_event event, enum sandbox_op op,
 		      struct err *e);

@@ -129,6 +129,8 @@ struct sandbox {
 	bool acked;	  /* EXIT_ACK is sent */
 	bool ending;	  /* an END request is under way */
 	bool dir_left;	  /* leftover is about its directory or record: nobody runs any more */
+	bool intending;	  /* that it is to be destroyed is being recorded */
+	bool ack_due;	  /* and its shim is let go when that is done */
 	bool unrecording; /* its record is being removed */
 	bool unrecorded;  /* it has none any more */
 };
@@ -147,6 +149,16 @@ struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec
  */
 int sandbox_wake(struct sandbox *sb, enum msg_restore how, sandbox_done_fn *fn, void *arg,
 		 struct err *e);
+
+/* It runs: its record gets its name, and then its create is answered, if one is in flight. */
+void sandbox_commit(struct sandbox *sb);
+
+/*
+ * Of an adopted one in CREATING or WAKING: its shim's answer to the request of an earlier
+ * supervisor is wanted here. A failed create stays as a record where it was to, or where nobody
+ * knows.
+ */
+void sandbox_take(struct sandbox *sb, const struct msg_status *s);
 
 /*
  * Holds the slot and the ports of the host of one that an earlier supervisor left; where they are

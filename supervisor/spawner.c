@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "spawner.h"
 
+#include "adopt.h"
 #include "daemon.h"
 #include "log.h"
 #include "store_load.h"
+#include "survey.h"
 #include "teardown.h"
 #include "util.h"
 
@@ -48,6 +50,16 @@ static void on_template(struct spawner *s, const struct msg *m)
 		log_error("%s: it is on disk, but not known here: %s", said.set.key, e.text);
 }
 
+static void on_finding(struct spawner *s, const struct msg *m)
+{
+	struct msg_finding said;
+	struct err e;
+	if (msg_read_finding(m, &said, &e) < 0)
+		spawner_fail(s, &e);
+	else if (!survey_add(s->d, &said))
+		log_debug("a finding that nobody waits for any more: %s", said.name);
+}
+
 static void on_record(void *arg, struct msg *m)
 {
 	struct spawner *s = arg;
@@ -55,6 +67,10 @@ static void on_record(void *arg, struct msg *m)
 	struct err e;
 	if (m->header.type == MSG_TEMPLATE) {
 		on_template(s, m);
+		return;
+	}
+	if (m->header.type == MSG_FINDING) {
+		on_finding(s, m);
 		return;
 	}
 	if (msg_read_gone(m, &gone, &e) < 0) {
@@ -68,7 +84,7 @@ static void on_record(void *arg, struct msg *m)
 	}
 	log_info("%s: its shim, which had no record here, has gone%s%s", gone.key,
 		 gone.clear ? "" : " and left ", gone.clear ? "" : gone.detail);
-	registry_unreport(&s->d->registry, gone.key);
+	adopt_gone(s->d, gone.key);
 	store_load_settle_key(s->d, gone.key);
 }
 
@@ -100,7 +116,8 @@ static void on_closed(void *arg, const struct err *why)
 	daemon_stop(s->d, 1);
 }
 
-static const struct link_user spawner_user = {.record = on_record, .closed = on_closed};
+static const struct link_user spawner_user = {
+	.record = on_record, .closed = on_closed, .last = true};
 
 static void on_host(void *arg, struct msg *m, const struct err *why)
 {

@@ -123,6 +123,9 @@ static void finish_destroy(struct sandbox *sb)
 		e = *sb->fail;
 	else
 		err_set(&e, ERR_STATE, 0, "it was destroyed meanwhile");
+	/* It would look as if it had been lost, if this process ended now. */
+	if (sb->intending)
+		return;
 	if (remove_dir(sb) || remove_record(sb))
 		return;
 	sandbox_op_done(sb, &e);
@@ -283,6 +286,9 @@ void teardown_ack(struct sandbox *sb)
 {
 	struct msg_exit_ack ack = {0};
 	struct err e;
+	sb->ack_due = sb->intending;
+	if (sb->ack_due)
+		return;
 	if (sb->link && !sb->acked) {
 		if (chan_send_exit_ack(link_chan(sb->link), 0, &ack, &e) < 0)
 			log_warning("%s: EXIT_ACK not sent: %s", sb->key, e.text);
@@ -356,6 +362,30 @@ static void ask_kill(struct sandbox *sb, uint32_t grace_ms)
 	teardown_await(sb, ms);
 }
 
+static void on_intended(struct sandbox *sb, const struct err *why)
+{
+	sb->intending = false;
+	if (why)
+		log_warning("%s: %s", sb->key, why->text);
+	if (sb->shim == SANDBOX_SHIM_GONE && !sb->ending)
+		conclude(sb);
+	else if (sb->ack_due)
+		teardown_ack(sb);
+}
+
+/*
+ * Whoever comes after this process goes on with it: so nothing of the sandbox goes before that is
+ * recorded. Its VMM is ended meanwhile.
+ */
+static void record_intent(struct sandbox *sb)
+{
+	struct err e;
+	if (store_put(sb, on_intended, &e) < 0)
+		log_warning("%s: %s", sb->key, e.text);
+	else
+		sb->intending = true;
+}
+
 int teardown_destroy(struct sandbox *sb, uint32_t grace_ms, sandbox_done_fn *fn, void *arg,
 		     struct err *e)
 {
@@ -376,8 +406,7 @@ int teardown_destroy(struct sandbox *sb, uint32_t grace_ms, sandbox_done_fn *fn,
 	bool unwanted = sb->op == SANDBOX_OP_CREATE && sb->fail;
 	sandbox_step(sb, STATE_ASK_DESTROY, unwanted ? sb->fail->text : "destroy was asked for",
 		     NULL);
-	/* Whoever comes after this process goes on with it. */
-	store_note_now(sb);
+	record_intent(sb);
 	if (sb->shim == SANDBOX_SHIM_GONE) {
 		if (sb->dir_left)
 			set_leftover(sb, NULL);

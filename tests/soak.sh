@@ -25,4 +25,7 @@ $python tests/soak/soak.py --operations "${SOAK_OPERATIONS:-1000}"
 make -s -j2 SAN=1 OPT=-O1 all
 CLOISTER_BUILD=build/san $python tests/soak/soak.py --operations "${SOAK_OPERATIONS:-1000}"
 
+echo "== restarts under load"
+$python tests/soak/restarts.py --count "${SOAK_RESTARTS:-1000}"
+
 echo "soak: all passed"

@@ -131,6 +131,7 @@ _cloister()
 	image) words="--config --replace --verify $common" ;;
 	wake) words="--memory-restore $common" ;;
 	destroy) words="--grace $common" ;;
+	check) words="--repair $common" ;;
 	console | logs) words="--follow --tail --send --raw $common" ;;
 	events) words="--since $common" ;;
 	help) words=$commands ;;

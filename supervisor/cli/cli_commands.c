@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "cli_check.h"
 #include "cli_connect.h"
 #include "cli_debug.h"
 #include "cli_devices.h"
@@ -182,25 +183,6 @@ static int command_info(const struct cli_options *o)
 	return code;
 }
 
-/* What can be seen from a client: the daemon answers. The host itself is for cloisterd --check. */
-static int command_check(const struct cli_options *o)
-{
-	struct cli_answer a;
-	int code = get_info(o, &a);
-	if (o->json) {
-		if (code == CLI_EXIT_OK)
-			cli_output_json(a.body, a.length);
-	} else {
-		printf("supervisor at %s: %s\n", o->socket,
-		       code == CLI_EXIT_OK ? "it answers" : "no use to you now (see above)");
-		puts("for the configuration file and the host, run as root: cloisterd --config "
-		     "FILE "
-		     "--check");
-	}
-	cli_answer_clear(&a);
-	return code;
-}
-
 static int command_version(const struct cli_options *o)
 {
 	printf(o->json ? "{\"version\":\"%s\"}\n" : "cloister %s\n", CLOISTER_VERSION);
@@ -254,7 +236,7 @@ const struct cli_command cli_commands[] = {
 	 "Join standard input and output with a vsock port of a guest."},
 	{"events", "", 0, 0, cli_stream_events, "Print what happens, as it happens."},
 	{"info", "", 0, 0, command_info, "Show versions, capacity and what the host enforces."},
-	{"check", "", 0, 0, command_check, "See whether the supervisor answers."},
+	{"check", "", 0, 0, cli_check, "Show what on the host is not as it should be, for admins."},
 	{"help", "[COMMAND]", 0, 1, command_help, "Print help."},
 	{"version", "", 0, 0, command_version, "Print the version."},
 	{0},

@@ -92,6 +92,8 @@ static const struct option_spec specs[] = {
 	 "send standard input to the guest's console"},
 	{"keep", 0, TYPE_FLAG, AT(keep), 0, 0, 0, " run ", NULL,
 	 "leave the record of a guest that ended by itself"},
+	{"repair", 0, TYPE_FLAG, AT(repair), 0, 0, 0, " check ", NULL,
+	 "mend what is provably nobody's; what is not is left"},
 	{"grace", 0, TYPE_NUMBER, AT(grace_s), 0, 0, 3600, " run destroy ", "SECONDS",
 	 "press the power button and wait, before the kill (default 0)"},
 	{"state", 0, TYPE_TEXT, AT(state), 0, 0, 0, " ls ", "STATE",

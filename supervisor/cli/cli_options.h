@@ -46,7 +46,7 @@ struct cli_options {
 	const char *state;
 
 	/* run, destroy, console, events */
-	bool keep, interactive, raw, follow;
+	bool keep, interactive, raw, follow, repair;
 	unsigned grace_s;
 	bool has_tail, has_since;
 	uint64_t tail, since;

@@ -5,6 +5,7 @@ Nothing here sleeps for a fixed time: every wait polls a condition and has a dea
 """
 import contextlib
 import ctypes
+import fcntl
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -35,7 +37,22 @@ USER_UID = 64101      # the supervisor's
 TENANT_UIDS = {"alice": 64201, "bob": 64202}
 STRANGER_UID = 64301  # of no tenant
 CONTROL_GID = 64100
-_uid_bases = iter(range(1_000_000 + (os.getpid() % 1000) * 100_000, 2**31, 512))
+UID_LOCK = "/run/lock/cloister-test-uids"
+UID_FIRST, UID_STEP, UID_RANGES = 200_000_000, 1024, 100_000
+
+
+def take_uids():
+    """
+    (first uid of a range, descriptor): nobody else's, in whatever process, while that is open. Whoever
+    clears up after a test ends all shims of its range.
+    """
+    fd = os.open(UID_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    for i in range(UID_RANGES):
+        lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, i, 1, 0)
+        with contextlib.suppress(BlockingIOError, PermissionError):
+            fcntl.fcntl(fd, 37, lock)  # F_OFD_SETLK: it goes with the descriptor
+            return UID_FIRST + i * UID_STEP, fd
+    raise AssertionError("no range of uids is free")
 
 
 def alive(pid):
@@ -186,7 +203,7 @@ class Host:
     """
 
     def __init__(self, vmm, name="standin", config="", vmm_config="", limits="", tenants=True,
-                 require_limits="no", state_root=None):
+                 require_limits="no", state_root=None, uid_count=512):
         self.vmm, self.name = vmm, name
         self.base = tempfile.mkdtemp(prefix="cloister-test-", dir="/var/tmp")
         os.chmod(self.base, 0o755)
@@ -195,7 +212,8 @@ class Host:
         self.state_dir = os.path.join(state_root or self.base, f"state-{tag}" if state_root
                                       else "state")
         self.cgroup = f"cloister-test-{tag}"
-        self.uid_base = next(_uid_bases)
+        self.uid_base, self.uid_lock = take_uids()
+        self.uid_count = uid_count
         self.config_path = os.path.join(self.base, "cloisterd.conf")
         self.log_path = os.path.join(self.base, "log")
         self.control = os.path.join(self.run_dir, "control.sock")
@@ -214,7 +232,7 @@ require_limits = {require_limits}
 [vmm]
 binary = {vmm}
 uid_base = {self.uid_base}
-uid_count = 512
+uid_count = {uid_count}
 {vmm_config}
 [limits]
 {limits}
@@ -234,7 +252,7 @@ uid_count = 512
             self.add_image("kernels", "tiny", GUEST)
         return self
 
-    def spawn(self, binary=None, log_level="debug", extra=()):
+    def spawn(self, binary=None, log_level="debug", extra=(), wrapper=()):
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         notify_path = os.path.join(self.base, "notify")
         with contextlib.suppress(FileNotFoundError):
@@ -249,7 +267,7 @@ uid_count = 512
         self.notified = b""
         with open(self.log_path, "ab") as log:
             return subprocess.Popen(
-                [binary or self.binary or os.path.join(BUILD, "cloisterd"), "--config", self.config_path,
+                [*wrapper, binary or self.binary or os.path.join(BUILD, "cloisterd"), "--config", self.config_path,
                  "--log-level", log_level, *extra],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
 
@@ -271,7 +289,9 @@ uid_count = 512
         spawners = self.spawner_pids()
         self.daemon.send_signal(sig)
         status = self.daemon.wait(timeout)
-        wait_for(lambda: not any(alive(p) for p in spawners), timeout, "the spawner's end")
+        # A shim that was just being started looked like one.
+        wait_for(lambda: not any(alive(p) and p in self.spawner_pids() for p in spawners), timeout,
+                 "the spawner's end")
         return status
 
     def close(self):
@@ -315,6 +335,9 @@ uid_count = 512
         shutil.rmtree(self.base, ignore_errors=True)
         shutil.rmtree(self.state_dir, ignore_errors=True)
         shutil.rmtree(self.run_dir, ignore_errors=True)
+        if self.uid_lock is not None:
+            os.close(self.uid_lock)
+            self.uid_lock = None
 
     # -- what is there, seen from outside
 
@@ -353,7 +376,7 @@ uid_count = 512
         with contextlib.suppress(OSError, StopIteration):
             with open(f"/proc/{pid}/status") as f:
                 uid = int(next(l for l in f if l.startswith("Uid:")).split()[1])
-            return self.uid_base <= uid < self.uid_base + 512
+            return self.uid_base <= uid < self.uid_base + self.uid_count
         return False
 
     def vmm_pids(self):
@@ -378,7 +401,7 @@ uid_count = 512
     def shim_pids(self, key=None):
         return [p for p in processes(lambda a: a[0] == "cloister-shim" and len(a) > 2 and ":" in a[1]
                                      and (key is None or a[1] == key)
-                                     and self.uid_base <= int(a[2] or 0) < self.uid_base + 512)]
+                                     and self.uid_base <= int(a[2] or 0) < self.uid_base + self.uid_count)]
 
     def _is_ours(self, pid):
         # The spawner's own mount namespace shows its run directory.

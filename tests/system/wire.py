@@ -14,7 +14,7 @@ TYPES = ["NONE", "HELLO", "ERROR", "DONE", "HOST", "START", "STARTED", "END", "R
          "STATUS", "CREATE", "CREATED", "PAUSE", "RESUME", "POWER_BUTTON", "SNAPSHOT", "SNAPSHOTTED",
          "PROGRESS", "TEMPLATE", "BALLOON", "RESIZE", "COUNTERS", "COUNTERS_DATA", "KILL",
          "CONSOLE_READ", "CONSOLE_DATA", "CONSOLE_WRITE", "CONNECT", "CONNECTED", "EVENT", "EXIT",
-         "EXIT_ACK", "LOG", "DEBUG", "DEBUG_DATA"]
+         "EXIT_ACK", "LOG", "DEBUG", "DEBUG_DATA", "TAKE", "CHECK", "FINDING"]
 HEADER = struct.Struct("<HHIII")  # version, type, length, id, zero
 PHASES = ["new", "setup", "starting", "running", "pausing", "paused", "resuming", "ending", "ended",
           "snapshotting"]
@@ -25,6 +25,7 @@ BODIES = {
     "PAUSE": bytes(4), "RESUME": bytes(4), "POWER_BUTTON": bytes(4), "EXIT_ACK": bytes(4),
     "BALLOON": struct.pack("<II", 4, 0), "RESIZE": struct.pack("<II", 1, 0), "COUNTERS": bytes(4),
     "DEBUG": bytes(4),
+    "TAKE": struct.pack("<I", 13),
     "KILL": struct.pack("<I", 0),
     "CONSOLE_READ": struct.pack("<QII", 0, 0, 0),
     "CONSOLE_WRITE": struct.pack("<II", 0, 1) + b"\n",

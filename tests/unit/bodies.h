@@ -123,6 +123,21 @@ static void good_status(struct msg_status *b)
 	good_create(&b->spec);
 	good_created(&b->created);
 }
+static void good_check(struct msg_check *b)
+{
+	b->repair = 1;
+}
+static void good_finding(struct msg_finding *b)
+{
+	b->kind = MSG_FINDING_SOCKET;
+	b->mended = MSG_MENDED_DONE;
+	str_copy(b->name, sizeof(b->name), "acme:web");
+	str_copy(b->detail, sizeof(b->detail), "nobody listens on it");
+}
+static void good_take(struct msg_take *b)
+{
+	b->op = MSG_PAUSE;
+}
 static void good_pause(struct msg_pause *b)
 {
 	b->zero = 0;

@@ -716,7 +716,7 @@ static void test_reported_shim_goes(void **unused)
 	(void)unused;
 	running();
 	restart("this-boot");
-	assert_true(registry_report(&d.registry, "alice:box"));
+	assert_true(registry_report(&d.registry, "alice:box", &e));
 	store_load_settle(&d);
 	settle();
 	assert_null(box());
