@@ -147,9 +147,11 @@ void attack_rights(void)
 /* Lines and records that mean to reach a terminal, a log or a parser behind the shim. */
 void attack_speak(void)
 {
-	static const char *const lines[] = {
+	static const char escapes[] =
 		"cloud-hypervisor: 1.0s: <x> ERROR:a -- \x1b[2J\x1b]0;owned\x07 \x9b"
-		"31m\x7f \xff\xfe end\n",
+		"31m\x7f \xff\xfe end\n";
+	static const char *const lines[] = {
+		escapes,
 		"Error: \x1b[31mfake\r\n<3>kernel: fake priority\r\rcloisterd: notice: fake\n",
 		"cloud-hypervisor: panicked at %s%s%n%n%p\n",
 	};

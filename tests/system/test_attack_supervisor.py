@@ -125,7 +125,7 @@ def spawner_records():
 @pytest.mark.standin
 def test_what_closes_the_spawner(taken):
     """Held by: one exact reader for each type (common/msg_check.c), a table of three requests."""
-    for what, raw in spawner_records():
+    for what, raw in harness.some(spawner_records(), 4):
         spawner = taken.spawner()
         spawner.send(raw)
         assert spawner.is_closed(), what
@@ -163,7 +163,7 @@ def test_descriptors_that_nobody_asked_for(taken):
     """Held by: the count on a record is exact, and none of the requests has any."""
     with contextlib.ExitStack() as stack:
         for what, fd in descriptors(taken.host, stack):
-            for count in (1, 253) if what == "file" else (1,):
+            for count in (1, 253) if what == "file" and not harness.SANITIZED else (1,):
                 spawner = taken.spawner()
                 spawner.send(wire.record("START", wire.key("bob:x")), [fd] * count)
                 assert spawner.is_closed() and spawner.stop() == 1, (what, count)
@@ -189,7 +189,7 @@ def test_mutated_requests(taken):
     keys = ["bob:a", "bob:b", "alice:nobody", "carol:c"]
     closed = answered = 0
     spawner = taken.spawner()
-    for _ in range(120):
+    for _ in harness.some(range(120)):
         kind = dice.choice(("START", "END", "REMOVE", "HELLO"))
         body = {"START": wire.key, "END": wire.key, "HELLO": lambda _: wire.BODIES["HELLO"],
                 "REMOVE": lambda k: wire.remove(dice.choice(("socket", "cgroup", "sandbox")), k),
@@ -208,7 +208,7 @@ def test_mutated_requests(taken):
             closed += 1
             assert spawner.stop() == 1
             spawner = taken.spawner()
-    assert closed > 10 and answered > 50, (closed, answered)
+    assert closed > 4 and answered > 15, (closed, answered)
     taken.unharmed()
     for box in keys:
         spawner.end(box)
@@ -392,7 +392,7 @@ def test_hostile_creates(taken):
     spawner = taken.spawner()
     spawner.request("END", wire.key("bob:none"))
     before = spawner.descriptors()
-    for what, change in CREATES.items():
+    for what, change in harness.some(CREATES.items()):
         with spawner.start("bob:x") as shim:
             shim.send(wire.record("CREATE", wire.create(**change)))
             answer = None
@@ -401,7 +401,7 @@ def test_hostile_creates(taken):
             assert answer is None or answer[0] == "ERROR", (what, answer)
             assert shim.is_closed(), what
         spawner.end("bob:x")
-        assert taken.only_alices(), what
+        wait_for(taken.only_alices, what=f"an end of {what}")
     assert spawner.descriptors() == before
     # One byte of what is reserved, or behind the end of a text, and a body of another size.
     body = wire.create()
@@ -433,10 +433,10 @@ def test_a_shim_that_is_new(taken):
         assert wire.error(shim.receive()[2])[0] == 11 and shim.is_closed()
     spawner.end("bob:x")
     with spawner.start("bob:x") as shim:
-        assert taken.host.shim_pids("bob:x")
+        wait_for(lambda: taken.host.shim_pids("bob:x"), what="a shim")
         assert shim.is_closed()  # nothing was said
     spawner.end("bob:x")
-    assert taken.only_alices()
+    wait_for(taken.only_alices, what="an end of all")
 
 
 # ------------------------------------------------------------------ a shim: in each phase
@@ -509,7 +509,7 @@ def test_a_shim_in_each_phase(taken, phase):
     taken.unharmed(phase)
     spawner.end("bob:x")
     shutil.rmtree(os.path.join(taken.host.state_dir, "templates", "bob:stolen"), ignore_errors=True)
-    assert taken.only_alices(), phase
+    wait_for(taken.only_alices, what=f"an end of {phase}")
 
 
 def test_connections_without_end(taken):
