@@ -4,6 +4,7 @@
 #include "daemon.h"
 #include "file.h"
 #include "log.h"
+#include "restart.h"
 #include "sandbox.h"
 #include "snapshot.h"
 #include "spawner.h"
@@ -112,7 +113,7 @@ static void end_half_made(struct candidate *c, const struct msg_status *s)
 	str_copy(end.key, sizeof(end.key), c->key);
 	log_notice("%s: its create never finished; it is ended", c->key);
 	c->has_dir = s->phase != MSG_PHASE_NEW && s->spec.source != MSG_SOURCE_WAKE &&
-		     s->spec.disk_count > 0;
+		     !(s->spec.flags & MSG_CREATE_KEEP_DISKS) && s->spec.disk_count > 0;
 	/* Its end is expected now. */
 	link_free(c->link);
 	c->link = NULL;
@@ -164,6 +165,7 @@ static void adopt(struct candidate *c, const struct msg_status *s)
 	if (s->created.vmm_pid &&
 	    spec_disk_made(sb->spec, s->created.disks, s->created.disk_count, &e) < 0)
 		log_warning("%s: %s", sb->key, e.text);
+	restart_guest_runs(sb);
 	sandbox_step(sb, meaning(s), "adopted from an earlier supervisor", NULL);
 	events_emit(&d->events, sb->id, sb->tenant, "adopted", NULL);
 	if (sb->state == STATE_SNAPSHOTTING)

@@ -5,8 +5,10 @@
 #include "daemon.h"
 #include "log.h"
 #include "quota.h"
+#include "restart.h"
 #include "spawner.h"
 #include "spec_disk.h"
+#include "spec_restart.h"
 #include "teardown.h"
 #include "template.h"
 #include "tenant.h"
@@ -55,6 +57,7 @@ void sandbox_free(struct sandbox *sb)
 	if (sb->addressed)
 		pool_release(&sb->d->pool, &sb->spec->network);
 	sandbox_release_template(sb);
+	restart_free(sb);
 	transcript_end(sb);
 	link_free(sb->link);
 	if (sb->timer)
@@ -153,13 +156,18 @@ void sandbox_release_template(struct sandbox *sb)
 	sb->from = NULL;
 }
 
+/* whole: there is none, and none is to come. */
+static void drop_console(struct sandbox *sb, bool whole)
+{
+	transcript_end(sb);
+	free(sb->last.data);
+	sb->last = (struct sandbox_console){.whole = whole};
+}
+
 void sandbox_reset(struct sandbox *sb, bool keep_console)
 {
-	if (!keep_console) {
-		transcript_end(sb);
-		free(sb->last.data);
-		sb->last = (struct sandbox_console){.whole = true};
-	}
+	if (!keep_console)
+		drop_console(sb, true);
 	link_free(sb->link);
 	sb->link = NULL;
 	free(sb->exit);
@@ -194,6 +202,10 @@ static void tell_started(struct sandbox *sb)
 	/* The shim has taken the memory out of a set that cannot be woken again. */
 	if (sb->state == STATE_WAKING && spec_disk_find_writable(sb->spec, false) >= 0)
 		sb->set_bytes = 0;
+	/* What its guest printed before the restart could be read until here. */
+	if (sb->restart.starting)
+		drop_console(sb, false);
+	restart_guest_runs(sb);
 	sandbox_step(sb, sb->state == STATE_WAKING ? STATE_WOKEN : STATE_CREATED,
 		     waited ? "the guest is ready" : "the guest runs", more);
 	sandbox_op_done(sb, NULL);
@@ -312,6 +324,28 @@ static int start_shim(struct sandbox *sb, struct err *e)
 	return 0;
 }
 
+/* Of the template that the start reads, and the disks that it makes. */
+static void note_source(struct sandbox *sb)
+{
+	char key[NAME_KEY_SIZE];
+	if (sb->spec->source == MSG_SOURCE_TEMPLATE) {
+		name_key_make(key, sb->tenant, sb->spec->template);
+		sb->from = template_find(&sb->d->templates, key);
+	}
+	if (sb->from)
+		sb->from->users++;
+	/* A shim that fails clears up after itself, but not one that dies. */
+	sb->has_dir = sb->has_dir || spec_disk_own_mib(sb->spec) > 0;
+}
+
+int sandbox_start_again(struct sandbox *sb, struct err *e)
+{
+	if (start_shim(sb, e) < 0)
+		return -1;
+	note_source(sb);
+	return 0;
+}
+
 struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec *spec,
 			       bool keep_failed, sandbox_done_fn *fn, void *arg, struct err *e)
 {
@@ -329,15 +363,8 @@ struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec
 		sandbox_free(sb);
 		return NULL;
 	}
-	if (spec->source == MSG_SOURCE_TEMPLATE) {
-		char key[NAME_KEY_SIZE];
-		name_key_make(key, tenant, spec->template);
-		sb->from = template_find(&d->templates, key);
-	}
-	if (sb->from)
-		sb->from->users++;
-	/* A shim that fails clears up after itself, but not one that dies. */
-	sb->has_dir = spec_disk_own_mib(spec) > 0;
+	note_source(sb);
+	spec_restart_remember(spec);
 	sb->op = SANDBOX_OP_CREATE;
 	sb->op_waiter = (struct sandbox_waiter){.fn = fn, .arg = arg};
 	sandbox_step(sb, STATE_ASK_CREATE, "create was asked for", NULL);
@@ -365,8 +392,8 @@ static int admit_wake(const struct sandbox *sb, enum msg_restore how, struct err
 	if (wrong)
 		return err_set(e, ERR_STATE, 0, "wake: it is %s, must be hibernated",
 			       state_name(sb->state));
-	if (d->stopping)
-		return err_set(e, ERR_UNAVAILABLE, 0, "cloisterd is stopping; try again later");
+	if (drain_admit(d, e) < 0)
+		return -1;
 	if (sb->spec->networked && !sb->addressed)
 		return err_set(e, ERR_STATE, 0,
 			       "wake: its address, or a port of the host that it had, is not to be "

@@ -34,6 +34,7 @@ enum sandbox_op {
 	SANDBOX_OP_SNAPSHOT,
 	SANDBOX_OP_HIBERNATE,
 	SANDBOX_OP_WAKE,
+	SANDBOX_OP_RESTART,
 	SANDBOX_OP_BALLOON,
 	SANDBOX_OP_RESIZE,
 	SANDBOX_OP_COUNTERS,
@@ -63,6 +64,19 @@ struct sandbox_console {
 	size_t length;
 	uint64_t end; /* bytes it ever printed; data ends there */
 	bool whole;   /* nothing more will come */
+};
+
+/* What its restart policy has come to; see restart.h. */
+struct sandbox_restart {
+	struct event *timer;
+	bool due;	       /* it is to be started again */
+	bool starting;	       /* that is under way: what lies on disk is of the guest before it */
+	uint32_t count;	       /* restarts begun */
+	uint32_t streak;       /* of these, since it last ran well */
+	uint32_t delay_ms;     /* what the last one waited, or the next one waits */
+	int64_t next_real_us;  /* of the one that is due; CLOCK_REALTIME */
+	int64_t running_us;    /* since when its guest runs, CLOCK_MONOTONIC; 0: it does not */
+	struct msg_exit *last; /* how the VMM before the present one ended */
 };
 
 struct sandbox {
@@ -106,6 +120,8 @@ struct sandbox {
 	} asked;
 	const struct msg_counters_data *counters; /* while who asked for them is told */
 
+	struct sandbox_restart restart;
+
 	enum sandbox_op op; /* in flight, and who waits for it */
 	struct sandbox_waiter op_waiter;
 	struct sandbox_waiter *end_waiters;
@@ -135,6 +151,12 @@ struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec
  */
 int sandbox_wake(struct sandbox *sb, enum msg_restore how, sandbox_done_fn *fn, void *arg,
 		 struct err *e);
+
+/*
+ * Has a shim start the guest of one that a restart policy brought to CREATING; what comes of it
+ * goes to restart.h. -1: it did not begin.
+ */
+int sandbox_start_again(struct sandbox *sb, struct err *e);
 
 /*
  * Holds the slot and the ports of the host of one that an earlier supervisor left; where they are
