@@ -262,7 +262,7 @@ static void on_adopted(struct daemon *all)
 }
 
 /* The shim of alice:box, in mid-create, as an earlier supervisor left it. Up to its end. */
-static void find_half_made(enum msg_phase phase, enum msg_source source)
+static void find_half_made(enum msg_phase phase, enum msg_source source, uint32_t flags)
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
 	struct msg_status status = {.build = "x", .phase = phase};
@@ -278,6 +278,7 @@ static void find_half_made(enum msg_phase phase, enum msg_source source)
 	uint32_t id = expect(&shim, MSG_HELLO);
 	fill_guest(&status.spec, "root");
 	status.spec.source = source;
+	status.spec.flags = flags;
 	if (source != MSG_SOURCE_BOOT)
 		status.spec.restore = MSG_RESTORE_COPY;
 	assert_int_equal(chan_send_status(&shim, id, &status, &e), 0);
@@ -293,7 +294,7 @@ static void find_half_made(enum msg_phase phase, enum msg_source source)
 static void test_half_made(void **unused)
 {
 	(void)unused;
-	find_half_made(MSG_PHASE_SETUP, MSG_SOURCE_BOOT);
+	find_half_made(MSG_PHASE_SETUP, MSG_SOURCE_BOOT, 0);
 	uint32_t id = expect_removal();
 	/* Until then its name is not free. */
 	assert_int_equal(adopted, 0);
@@ -305,7 +306,16 @@ static void test_half_woken(void **unused)
 {
 	(void)unused;
 	/* Its set and its disks are those of a hibernated sandbox. */
-	find_half_made(MSG_PHASE_SETUP, MSG_SOURCE_WAKE);
+	find_half_made(MSG_PHASE_SETUP, MSG_SOURCE_WAKE, 0);
+	expect_nothing(&spawner);
+	assert_int_equal(adopted, 1);
+}
+
+/* By its restart policy: its disks are those of the guest that ran before. */
+static void test_half_restarted(void **unused)
+{
+	(void)unused;
+	find_half_made(MSG_PHASE_STARTING, MSG_SOURCE_BOOT, MSG_CREATE_KEEP_DISKS);
 	expect_nothing(&spawner);
 	assert_int_equal(adopted, 1);
 }
@@ -341,6 +351,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_left, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_half_made, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_half_woken, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_half_restarted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stop_meets_waiters, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
