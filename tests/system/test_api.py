@@ -47,11 +47,10 @@ WRONG_FIELDS = [
     # Known, but for later versions: never silently ignored.
     ("disks", [[{"image": "a"}], {}, "a"]),
     ("network", [{}, "on", True]), ("vsock", ["on", 1]), ("template", ["t", {}]),
-    ("ttl_s", [1, "1"]), 
+    ("ttl_s", [1, "1"]), ("wait_for", ["ready", {}]),
     ("restart", ["sometimes", True, 1, [], {}, {"policy": None}, {"policy": "always", "attempts": -1},
                  {"policy": "always", "backoff_ms": 99}, {"policy": "always", "max": 1},
                  {"policy": "always", "backoff_ms": 500, "backoff_max_ms": 400}]),
-     ("wait_for", ["ready", {}]),
     ("memory_restore", ["map", "copy", "ondemand", "fast", 1, True]),
     # Unknown.
     ("kernal", ["tiny"]), ("Id", ["a"]), ("state", ["running"]), ("tenant", ["alice"]),
