@@ -10,6 +10,8 @@
 #include "sandbox.h"
 #include "spawner.h"
 #include "stop.h"
+#include "store.h"
+#include "store_load.h"
 #include "teardown.h"
 #include "util.h"
 #include "vmm_version.h"
@@ -25,6 +27,7 @@
 #include <unistd.h>
 
 #define EXIT_USAGE 2
+#define FLUSH_MS   5000 /* for what is not in the store yet, at the end */
 
 struct arguments {
 	const char *config;
@@ -120,6 +123,7 @@ static void on_adopted(struct daemon *d)
 {
 	struct err e;
 	adopt_sleeping(d);
+	store_load_settle(d);
 	if (control_open(d, &e) < 0) {
 		log_error("%s", e.text);
 		daemon_stop(d, 1);
@@ -168,7 +172,9 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	template_open(&d->sleeping);
 	template_open(&d->left);
 	if (events_open(&d->events, d->config.event_backlog, e) < 0 ||
-	    pool_open(&d->pool, &d->config.policy, e) < 0) {
+	    pool_open(&d->pool, &d->config.policy, e) < 0 ||
+	    !(d->store = store_open(d, d->host.store_dir, e)) ||
+	    store_load_open(d, d->host.store_dir, e) < 0) {
 		fd_close(&link_fd);
 		return -1;
 	}
@@ -177,10 +183,13 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 		return -1;
 	event_base_dispatch(d->base);
 	stop_answer(d);
+	store_flush(d->store, FLUSH_MS);
 	/* Their connections end. */
 	control_close(d->control);
 	for (struct sandbox *sb; (sb = TAILQ_FIRST(&d->registry.list));)
 		teardown_forget(sb);
+	store_close(d->store);
+	store_load_close(d);
 	spawner_close(d->spawner);
 	registry_close(&d->registry);
 	template_close(&d->templates);

@@ -6,6 +6,7 @@
 #include "log.h"
 #include "spawner.h"
 #include "spec_restart.h"
+#include "store.h"
 #include "teardown.h"
 #include "util.h"
 #include "view.h"
@@ -222,6 +223,7 @@ static void clear_up(struct sandbox *sb)
 	log_error("%s: not started again yet, this was left: %s", sb->key, sb->leftover);
 	sb->restart.streak++;
 	decide(sb);
+	store_note(sb);
 	teardown_clear_up(sb);
 }
 
@@ -247,6 +249,8 @@ static void begin(struct sandbox *sb)
 	snprintf(reason, sizeof(reason), "restart %u", r->count);
 	sb->op = SANDBOX_OP_RESTART;
 	sandbox_step(sb, STATE_ASK_RESTART, reason, NULL);
+	/* Should this process end in the middle: what there is then is no create that failed. */
+	store_note_now(sb);
 	if (!sb->spec->template || !sb->has_dir)
 		start(sb);
 	else if (remove_old_disks(sb, &e) < 0)

@@ -320,9 +320,6 @@ def test_address_and_ports_are_kept(make_net):  # noqa: F811
     assert world.outside.get(mine, 80)[0] == 200
 
 
-# ------------------------------------------------------------------ the supervisor's end
-
-
 @pytest.mark.standin
 def test_quotas_are_held_while_it_waits(make_host):
     host = make_host(config="[tenant carol]\nusers = 64203\nmax_vcpus = 1\nmax_sandboxes = 5")
@@ -354,3 +351,77 @@ def test_killed_in_every_hurry(disk_host):
                 os.kill(pid, signal.SIGKILL)
     wait_for(lambda: host.get("one")["state"] == "running", 20, "its last start")
     check_file(host, "one", 0, model)
+
+
+# ------------------------------------------------------------------ the supervisor's end
+
+
+def again(host, sig):
+    host.stop(sig)
+    host.start()
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
+def test_one_that_waits_outlives_its_supervisor(host, sig):
+    host.create(id="one", cmdline="tick=0", labels={"a": "b"},
+                restart=policy(attempts=7, backoff_max_ms=SOON))
+    for count in (1, 2):
+        kill_vmm(host, "one")
+        wait_restarted(host, "one", count)
+    host.create(id="two", cmdline="tick=0", restart=policy(backoff_ms=DAY, backoff_max_ms=DAY))
+    kill_vmm(host, "two")
+    two = host.wait_state("two", "crashed")
+    wait_for(lambda: not any(":two" in line for line in host.residue()), what="its clear-up")
+    one = host.get("one")
+    again(host, sig)
+    now = host.get("one")
+    assert (now["state"], now["vmm"], now["restart"]) == ("running", one["vmm"], one["restart"])
+    now = host.get("two")
+    assert (now["state"], now["exit"], now["restart"]) == ("crashed", two["exit"], two["restart"])
+    assert now["restart"]["next_at"]
+    # The count goes on.
+    kill_vmm(host, "one")
+    assert wait_restarted(host, "one", 3)["restart"]["attempts_left"] == 4
+    host.destroy("two")
+
+
+@pytest.mark.standin
+def test_one_that_is_due_when_nobody_is_there(host):
+    """Its time comes, or its VMM or its shim ends, while no supervisor runs."""
+    delay = policy(backoff_ms=500, backoff_max_ms=500)
+    for box in ("due", "vmm", "shim", "off"):
+        host.create(id=box, cmdline="tick=0",
+                    restart=delay if box == "due" else policy() if box != "off" else None)
+    pids = {b["id"]: b["vmm"]["pid"] for b in host.list()}
+    shim, = host.shim_pids("admin:shim")
+    kill_vmm(host, "due")
+    host.wait_state("due", "crashed")
+    host.stop(signal.SIGKILL)
+    for pid in (pids["vmm"], pids["off"], shim):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not any(alive(pid) for pid in pids.values()), what="the end of all")
+    host.start()
+    for box, cause in (("due", "vmm-killed"), ("vmm", "vmm-killed"), ("shim", "shim-lost")):
+        assert wait_restarted(host, box)["restart"]["last_exit"]["cause"] == cause
+    assert host.wait_state("off", "crashed")["restart"] is None
+
+
+@pytest.mark.standin
+@pytest.mark.fs("ext4")
+def test_supervisor_is_killed_in_mid_restart(disk_host):
+    """Wherever it is then: the guest comes back, on the disk that it had."""
+    host = disk_host
+    base = diskmodel.make_image(host, "base", PIECES, SIZE)
+    start(host, "one", [{"image": "base", "size_mib": 4}],
+          restart=policy("always", backoff_max_ms=SOON))
+    model = diskmodel.Model(base.data, 4)
+    for turn in range(5):
+        write_both(host, "one", 0, model, 20 * turn, 10, turn)
+        kill_vmm(host, "one")
+        count = host.get("one")["restart"]["count"]
+        wait_for(lambda n=count: host.get("one")["restart"]["count"] > n, what="its restart")
+        again(host, signal.SIGKILL)
+        wait_for(lambda: host.get("one")["state"] == "running", 20, f"it again, turn {turn}")
+        host.wait_console("one", "GUEST UP")
+        check_file(host, "one", 0, model)
