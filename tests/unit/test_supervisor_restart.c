@@ -59,9 +59,19 @@ static void test_delays(void **unused)
 static struct sandbox *running_with(enum spec_restart policy, uint32_t attempts)
 {
 	struct sandbox *sb = running();
-	sb->spec->restart = (struct spec_restart_rule){
-		.policy = policy, .attempts = attempts, .backoff_ms = 1, .backoff_max_ms = 4};
+	sb->spec->restart = (struct spec_restart_rule){.policy = policy,
+						       .attempts = attempts,
+						       .backoff_ms = 1000000,
+						       .backoff_max_ms = 4000000};
 	return sb;
+}
+
+/* The time of the restart that is due has come. */
+static void come(struct sandbox *sb)
+{
+	assert_true(sb->restart.due);
+	sb->restart.next_real_us = 0;
+	restart_shim_gone(sb);
 }
 
 /* Its VMM ends, and its shim has gone. */
@@ -111,6 +121,7 @@ static void test_boot_again(void **unused)
 	end_with(MSG_CAUSE_GUEST_PANIC);
 	assert_int_equal(sb->state, STATE_CRASHED);
 	expect_event("\"reason\":\"guest-panic\"");
+	come(sb);
 	uint32_t id = start_shim(&shim, &asked);
 	expect_event("\"from\":\"crashed\",\"to\":\"creating\",\"reason\":\"restart 1\"");
 	/* It boots on the disk that it has. */
@@ -130,7 +141,8 @@ static void test_boot_again(void **unused)
 	assert_int_equal(sb->created_real_us, created);
 	/* And the next one waits longer. */
 	end_with(MSG_CAUSE_VMM_KILLED);
-	assert_int_equal(sb->restart.delay_ms, 2);
+	assert_int_equal(sb->restart.delay_ms, 2000000);
+	come(sb);
 	expect(&spawner, MSG_START);
 	assert_int_equal(sb->restart.count, 2);
 	assert_int_equal(sb->restart.streak, 2);
@@ -144,13 +156,14 @@ static void test_ran_well(void **unused)
 	struct sandbox *sb = running_with(SPEC_RESTART_ALWAYS, 2);
 	for (int i = 0; i < 2; i++) {
 		end_with(MSG_CAUSE_GUEST_SHUTDOWN);
-		assert_int_equal(sb->restart.due, true);
+		come(sb);
 		tell_created(start_shim(&shim, &asked), 1);
 	}
 	assert_int_equal(sb->restart.streak, 2);
-	sb->restart.running_us -= 60000000;
+	sb->restart.running_us -= 20000000000; /* ten times the 2000 s that it waited last */
 	end_with(MSG_CAUSE_GUEST_SHUTDOWN);
-	assert_int_equal(sb->restart.delay_ms, 1);
+	assert_int_equal(sb->restart.delay_ms, 1000000);
+	come(sb);
 	tell_created(start_shim(&shim, &asked), 1);
 	assert_int_equal(sb->restart.count, 3);
 	assert_int_equal(sb->restart.streak, 1);
@@ -171,7 +184,7 @@ static void test_not_wanted(void **unused)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct sandbox *sb = running_with(cases[i].policy, 0);
 		end_with(cases[i].cause);
-		usleep(10000);
+		settle();
 		expect_nothing(&spawner);
 		assert_int_equal(sb->state, cases[i].state);
 		assert_false(sb->restart.due);
@@ -186,13 +199,15 @@ static void test_attempts_run_out(void **unused)
 	(void)unused;
 	struct sandbox *sb = running_with(SPEC_RESTART_ON_FAILURE, 2);
 	end_with(MSG_CAUSE_VMM_ERROR);
+	come(sb);
 	fail_start(start_shim(&shim, &asked));
 	expect_event("\"cause\":\"start-failed\"");
 	assert_int_equal(asked.flags & MSG_CREATE_KEEP_DISKS, MSG_CREATE_KEEP_DISKS);
 	/* Its disk is not removed: START is the next that the spawner hears. */
+	come(sb);
 	fail_start(start_shim(&shim, &asked));
 	expect_event("\"attempts_left\":0,\"next_at\":null");
-	usleep(10000);
+	settle();
 	expect_nothing(&spawner);
 	assert_int_equal(sb->state, STATE_CRASHED);
 	assert_int_equal(sb->exit->cause, MSG_CAUSE_START_FAILED);
@@ -208,7 +223,7 @@ static void test_destroy_cancels(void **unused)
 	end_with(MSG_CAUSE_SECCOMP);
 	assert_true(sb->restart.due);
 	destroy_it(true);
-	usleep(10000);
+	settle();
 	expect_nothing(&spawner);
 }
 
@@ -217,8 +232,9 @@ static void test_destroy_in_the_start(void **unused)
 	struct msg_create asked;
 	struct told end = {0};
 	(void)unused;
-	running_with(SPEC_RESTART_ALWAYS, 0);
+	struct sandbox *sb = running_with(SPEC_RESTART_ALWAYS, 0);
 	end_with(MSG_CAUSE_SECCOMP);
+	come(sb);
 	start_shim(&shim, &asked);
 	assert_int_equal(teardown_destroy(box(), 0, on_done, &end, &e), 0);
 	expect(&shim, MSG_KILL);
@@ -240,6 +256,7 @@ static void test_leftover(void **unused)
 	assert_int_equal(chan_send_gone(&spawner, 0, &gone, &e), 0);
 	settle();
 	assert_int_equal(sb->exit->cause, MSG_CAUSE_SHIM_LOST);
+	come(sb);
 	/* That is tried first. */
 	uint32_t id = expect(&spawner, MSG_END);
 	gone.clear = 1;
@@ -247,6 +264,7 @@ static void test_leftover(void **unused)
 	assert_int_equal(chan_send_gone(&spawner, 0, &gone, &e), 0);
 	answer_done(&spawner, id);
 	assert_int_equal(sb->restart.streak, 1);
+	come(sb);
 	tell_created(start_shim(&shim, &asked), 1);
 	assert_int_equal(sb->state, STATE_RUNNING);
 	assert_int_equal(sb->restart.count, 1);
@@ -303,6 +321,7 @@ static void test_template_again(void **unused)
 	struct template *t = have_template();
 	struct sandbox *sb = running_from_template();
 	end_with(MSG_CAUSE_GUEST_PANIC);
+	come(sb);
 	uint32_t id = expect_removal();
 	assert_int_equal(sb->state, STATE_CREATING);
 	answer_done(&spawner, id);
@@ -324,7 +343,8 @@ static void test_template_is_gone(void **unused)
 	struct sandbox *sb = running_from_template();
 	sb->spec->restart.attempts = 1;
 	end_with(MSG_CAUSE_GUEST_PANIC);
-	usleep(10000);
+	come(sb);
+	settle();
 	/* Nothing is removed for a start that cannot be. */
 	expect_nothing(&spawner);
 	assert_int_equal(sb->state, STATE_CRASHED);
@@ -339,8 +359,9 @@ static void test_destroy_meets_the_removal(void **unused)
 	struct told end = {0};
 	(void)unused;
 	have_template();
-	running_from_template();
+	struct sandbox *sb = running_from_template();
 	end_with(MSG_CAUSE_GUEST_PANIC);
+	come(sb);
 	uint32_t id = expect_removal();
 	assert_int_equal(teardown_destroy(box(), 0, on_done, &end, &e), 0);
 	expect_nothing(&spawner);
@@ -357,6 +378,7 @@ static void test_removal_fails(void **unused)
 	have_template();
 	struct sandbox *sb = running_from_template();
 	end_with(MSG_CAUSE_GUEST_PANIC);
+	come(sb);
 	err_set(&why, ERR_INTERNAL, 5, "stuck");
 	uint32_t id = expect_removal();
 	assert_int_equal(chan_send_err(&spawner, id, &why, &e), 0);
@@ -364,6 +386,7 @@ static void test_removal_fails(void **unused)
 	expect_event("\"cause\":\"start-failed\"");
 	assert_says(sb->restart.due ? sb->exit->detail : "", "remove its old disks");
 	/* The next try begins with it. */
+	come(sb);
 	answer_done(&spawner, expect_removal());
 	expect(&spawner, MSG_START);
 }
@@ -376,7 +399,8 @@ static void test_drain_holds_it_back(void **unused)
 	struct sandbox *sb = running_with(SPEC_RESTART_ALWAYS, 0);
 	assert_int_equal(drain_start(&d, DRAIN_THEN_NOTHING, 5, 0, &e), 0);
 	end_with(MSG_CAUSE_GUEST_PANIC);
-	usleep(10000);
+	come(sb);
+	settle();
 	expect_nothing(&spawner);
 	assert_true(sb->restart.due);
 	assert_int_equal(d.drain.state, DRAIN_DONE);
@@ -392,6 +416,7 @@ static void test_supervisor_ends_meanwhile(void **unused)
 	(void)unused;
 	struct sandbox *sb = running_with(SPEC_RESTART_ALWAYS, 0);
 	end_with(MSG_CAUSE_GUEST_PANIC);
+	come(sb);
 	start_shim(&shim, &asked);
 	/* The end of the supervisor is no end of the start: nothing is removed then. */
 	teardown_part(sb);
