@@ -435,7 +435,7 @@ static void next_supervisor(const char *boot)
 	const struct msg_host host = {.build = "x", .vmm_version = "53.0", .vmm_major = 53};
 	assert_true(store_flush(d.store, 10000));
 	for (struct sandbox *sb; (sb = TAILQ_FIRST(&d.registry.list));)
-		sandbox_free(sb);
+		teardown_forget(sb);
 	chan_close(&shim);
 	chan_close(&spawner);
 	spawner_close(d.spawner);
