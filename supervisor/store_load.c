@@ -222,13 +222,14 @@ void store_load_begin(struct sandbox *sb, bool can_wake)
 
 /* ------------------------------------------------------------------ what is left */
 
-/* Of a later version, and without a shim: nothing can be done with it, but nothing is lost. */
+/* A later version's, say, and without a shim: nothing can be done, but nothing is lost. */
 static void report(struct daemon *d, const struct store_found *f)
 {
 	if (!registry_report(&d->registry, f->key))
 		log_error("%s: no memory to note that its name is taken", f->key);
 	store_read_report(d, f->key,
-			  "its record in STATE_DIR/store cannot be read by this version");
+			  "its record in STATE_DIR/store cannot be read now, though it may be good "
+			  "(the log says why): its name stays taken");
 }
 
 /* A sandbox of which nothing is there but its record. */

@@ -4,7 +4,7 @@
  * that is found by its shim, by its set or its disks, or by nothing but its record.
  *
  * What cannot be read is put aside in STATE_DIR/store/bad, never deleted, and reported. What a
- * later version wrote is left where it is, with its name taken, until that version is back.
+ * later version wrote, or another user owns, is left where it is, with its name taken.
  */
 #ifndef SUPERVISOR_STORE_LOAD_H
 #define SUPERVISOR_STORE_LOAD_H

@@ -59,7 +59,7 @@ static int move_aside(int dir, const char *name, char to[NAME_MAX + 1], struct e
 static bool put_aside(const struct reading *r, const char *name, const char *key,
 		      const struct err *why)
 {
-	char to[NAME_MAX + 1], text[3 * ERR_TEXT_MAX];
+	char to[NAME_MAX + 1], text[4 * ERR_TEXT_MAX];
 	struct err e;
 	bool moved = move_aside(r->dir, name, to, &e) == 0;
 	snprintf(text, sizeof(text),
@@ -112,6 +112,12 @@ static struct store_found *add(struct reading *r)
 	return f;
 }
 
+/* Out of reach, and perhaps not for long; nothing says that it is damaged. */
+static bool may_be_good(const struct err *why)
+{
+	return why->kind == ERR_VERSION || why->kind == ERR_NO_SPACE || why->errnum == EACCES;
+}
+
 static int read_record(struct reading *r, const char *name, const char *key, bool creating,
 		       struct err *e)
 {
@@ -119,11 +125,12 @@ static int read_record(struct reading *r, const char *name, const char *key, boo
 	struct store_record record = {0};
 	ssize_t n = read_bytes(r, name, &why);
 	int rc = n < 0 ? -1 : store_record_decode(r->bytes, (size_t)n, key, &record, &why);
-	bool stays = rc < 0 && (why.kind == ERR_VERSION || why.kind == ERR_NO_SPACE);
-	if (rc < 0 && stays)
-		log_warning("%s: its record STATE_DIR/store/%s is left as it is: %s", key, name,
-			    why.text);
-	if (rc < 0 && !stays && put_aside(r, name, key, &why))
+	if (rc < 0 && may_be_good(&why))
+		log_error("%s: its record STATE_DIR/store/%s is left as it is: %s%s", key, name,
+			  why.text,
+			  why.errnum == EACCES ? "; give it to [host] user, with all of store"
+					       : "");
+	else if (rc < 0 && put_aside(r, name, key, &why))
 		return 0;
 	struct store_found *f = add(r);
 	if (!f) {

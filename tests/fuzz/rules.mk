@@ -10,7 +10,7 @@ FUZZ_ENGINE    ?= $(B)/tests/fuzz/run.o
 FUZZ_MAX_LEN   ?= 8192
 FUZZ_OUT       ?= build/fuzz
 
-FUZZ_OF_SUPERVISOR := $(addprefix $(B)/tests/fuzz/fuzz_,api config control link)
+FUZZ_OF_SUPERVISOR := $(addprefix $(B)/tests/fuzz/fuzz_,api config control link store)
 FUZZ_OF_CLIENT     := $(B)/tests/fuzz/fuzz_import
 FUZZ_OF_SHIM       := $(filter-out $(FUZZ_OF_SUPERVISOR) $(FUZZ_OF_CLIENT),$(FUZZ_PROGRAMS))
 

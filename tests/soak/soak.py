@@ -207,10 +207,6 @@ class Soak:
         self.state[name] = "crashed"
 
     def restart(self, _):
-        # The dead have no shim that could be adopted: a supervisor's memory of them goes with it,
-        # unless there are disks that it finds.
-        for name in [n for n, s in self.state.items() if s == "crashed" and not self.disks[n]]:
-            self.destroy(name)
         self.host.stop(self.rng.choice([signal.SIGTERM, signal.SIGKILL]))
         self.host.start()
         seen = {b["id"]: b["state"] for b in self.host.list()}

@@ -306,8 +306,9 @@ def test_one_without_a_shim_is_shown_until_it_is_destroyed(disk_host):
     model, _memory = prepare(host)
     crash(host, "src")
     assert host.act("src", "wake", 409)["status"] == 409
+    wait_for(lambda: not host.shim_pids(), what="the end of its shim")
     host.stop()
-    os.unlink(os.path.join(host.state_dir, "store", "admin:src.json"))
+    os.unlink(host.record_path("admin:src"))
     host.start()
     box = host.get("src")
     assert (box["state"], box["exit"]["cause"]) == ("crashed", "shim-lost"), box

@@ -24,12 +24,14 @@ def owners(top):
     return found
 
 
-def expected_state(*kernels):
+def expected_state(*kernels, records=()):
     return {"": ("d", "0o700", *ROOT), "/images": ("d", "0o755", *ROOT),
             **{f"/images/{k}": ("d", "0o755", *ROOT) for k in ("kernels", "initramfs", "disks")},
             **{f"/images/kernels/{k}": ("f", "0o444", *ROOT) for k in kernels},
             "/templates": ("d", "0o700", *ROOT), "/sandboxes": ("d", "0o700", *ROOT),
-            "/store": ("d", "0o700", *USER), "/instance": ("f", "0o600", *ROOT),
+            "/store": ("d", "0o700", *USER),
+            **{f"/store/{k}.json": ("f", "0o600", *USER) for k in records},
+            "/instance": ("f", "0o600", *ROOT),
             "/lock": ("f", "0o600", *ROOT)}
 
 
@@ -100,7 +102,7 @@ def test_owners_modes_and_what_a_tenant_reaches(host):
     assert owners(host.run_dir) == expected_run()
     host.create(id="one")
     assert owners(host.run_dir) == expected_run("admin:one")
-    assert owners(host.state_dir) == expected_state("tiny")
+    assert owners(host.state_dir) == expected_state("tiny", records=["admin:one"])
     state = [host.state_dir + p for p in owners(host.state_dir)]
     run = [host.run_dir + p for p in owners(host.run_dir)]
     for uid in TENANT_UIDS.values():

@@ -446,7 +446,7 @@ static void test_destroy_leaves_record(void **unused)
 static void restart(const char *boot)
 {
 	for (struct sandbox *sb; (sb = TAILQ_FIRST(&d.registry.list));)
-		sandbox_free(sb);
+		teardown_forget(sb);
 	chan_close(&shim);
 	chan_close(&spawner);
 	spawner_close(d.spawner);
