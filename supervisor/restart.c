@@ -251,7 +251,9 @@ static void begin(struct sandbox *sb)
 	sandbox_step(sb, STATE_ASK_RESTART, reason, NULL);
 	/* Should this process end in the middle: what there is then is no create that failed. */
 	store_note_now(sb);
-	if (!sb->spec->template || !sb->has_dir)
+	if (sandbox_check_address(sb, "restart", &e) < 0)
+		fail(sb, &e);
+	else if (!sb->spec->template || !sb->has_dir)
 		start(sb);
 	else if (remove_old_disks(sb, &e) < 0)
 		fail(sb, &e);

@@ -84,6 +84,17 @@ void sandbox_keep_address(struct sandbox *sb)
 			    sb->key, sb->spec->network.slot);
 }
 
+int sandbox_check_address(const struct sandbox *sb, const char *what, struct err *e)
+{
+	if (!sb->spec->networked || sb->addressed)
+		return 0;
+	return err_set(
+		e, ERR_STATE, 0,
+		"%s: its address, or a port of the host that it had, is not to be had any "
+		"more: another sandbox has it, or [network] of the configuration has changed",
+		what);
+}
+
 bool sandbox_step(struct sandbox *sb, enum state_event event, const char *reason, cJSON *more)
 {
 	struct state_step step;
@@ -469,11 +480,8 @@ static int admit_wake(const struct sandbox *sb, enum msg_restore how, struct err
 			       state_name(sb->state));
 	if (drain_admit(d, e) < 0)
 		return -1;
-	if (sb->spec->networked && !sb->addressed)
-		return err_set(e, ERR_STATE, 0,
-			       "wake: its address, or a port of the host that it had, is not to be "
-			       "had any more: another sandbox has it, or [network] of the "
-			       "configuration has changed");
+	if (sandbox_check_address(sb, "wake", e) < 0)
+		return -1;
 	if (spec_check_restore(how, sb->set_content, d->vmm.vmm_major, e) < 0)
 		return -1;
 	return quota_check_wake(d, tenant_by_name(&d->config, sb->tenant), sb->spec, e);

@@ -174,6 +174,9 @@ int sandbox_start_again(struct sandbox *sb, struct err *e);
  */
 void sandbox_keep_address(struct sandbox *sb);
 
+/* Whether it has what it is to be started with; ERR_STATE otherwise. what names the request. */
+int sandbox_check_address(const struct sandbox *sb, const char *what, struct err *e);
+
 /* True between the request to start a guest and its answer: CREATING and WAKING. */
 bool sandbox_is_starting(const struct sandbox *sb);
 

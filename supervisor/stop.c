@@ -15,7 +15,7 @@
 #include <stdlib.h>
 
 #define LOOK_MS	     20
-#define NOTIFY_MS    2000 /* beyond stop_ms, for the service manager */
+#define NOTIFY_MS    7000 /* beyond stop_ms: the store is written, answers are sent */
 #define FLUSH_PASSES 10	  /* of the loop: an answer is written in the first, and done soon after */
 
 static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};

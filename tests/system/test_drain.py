@@ -235,7 +235,7 @@ def test_an_end_waits_for_answers(make_host):
     assert join().status == 504, "the guest was not ready in time: the truth, not a closed connection"
     assert host.daemon.wait(10) == 0
     host.ready()
-    assert b"STOPPING=1\nEXTEND_TIMEOUT_USEC=32000000" in host.notified
+    assert b"STOPPING=1\nEXTEND_TIMEOUT_USEC=37000000" in host.notified
     assert alive(box["vmm"]["pid"])
     wait_for(lambda: not host.spawner_pids(), what="the spawner's end")
     host.start()

@@ -8,6 +8,7 @@ import pytest
 import diskmodel
 from diskmodel import check_file, check_read, path_of, write_both
 from harness import alive, wait_for
+from test_cli import cli, ok, refused
 from test_disk_sets import PLACES, check_guest, prepare
 from test_disks import PIECES, SIZE, start
 from test_network import create as create_net, make_net, ports, small  # noqa: F401 (a fixture)
@@ -153,6 +154,23 @@ def test_delays_double_to_their_ceiling(host):
     assert [r["next_at"] is None for r in ends] == [False, False, False, True]
     begun = [e["time"] for e in events.seen if e["event"] == "state" and e.get("to") == "creating"]
     assert all(r["next_at"] <= b for r, b in zip(ends, begun[1:])), (ends, begun)
+
+
+@pytest.mark.standin
+def test_asked_for_by_the_client(host):
+    made = ok(cli(host, "create", "--id", "one", "--kernel", "tiny", "--memory", "32M",
+                  "--restart", "on-failure:3"))
+    assert made == "one\n"
+    text = ok(cli(host, "inspect", "one"))
+    for line in ("restart.policy: on-failure", "restart.attempts: 3", "restart.attempts_left: 3",
+                 "restart.count: 0", "restart.next_at: -", "restart.from: boot"):
+        assert line + "\n" in text, text
+    ok(cli(host, "create", "--id", "two", "--kernel", "tiny", "--memory", "32M", "--restart", "never"))
+    assert "restart: -\n" in ok(cli(host, "inspect", "two"))
+    for wrong in ("", ":3", "always:", "always:x", "always:-1"):
+        refused(cli(host, "create", "--kernel", "tiny", "--restart", wrong), 2, "--restart")
+    refused(cli(host, "create", "--file", "-", "--restart", "always", data="{}"), 2, "--file")
+    refused(cli(host, "create", "--kernel", "tiny", "--restart", "sometimes"), 1, "restart.policy")
 
 
 # ------------------------------------------------------------------ starts that fail

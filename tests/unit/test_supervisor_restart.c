@@ -286,6 +286,21 @@ static void test_quota_is_held(void **unused)
 	spec_free(other);
 }
 
+/* It had one, but an earlier cloisterd's; the configuration has changed since. */
+static void test_address_is_gone(void **unused)
+{
+	(void)unused;
+	struct sandbox *sb = running_with(SPEC_RESTART_ALWAYS, 1);
+	end_with(MSG_CAUSE_GUEST_PANIC);
+	sb->spec->networked = true;
+	come(sb);
+	settle();
+	expect_nothing(&spawner);
+	assert_int_equal(sb->state, STATE_CRASHED);
+	assert_says(sb->exit->detail, "restart: its address");
+	destroy_it(true);
+}
+
 /* ------------------------------------------------------------------ from a template */
 
 static struct template *have_template(void)
@@ -577,6 +592,7 @@ int main(void)
 		T(test_destroy_in_the_start),
 		T(test_leftover),
 		T(test_quota_is_held),
+		T(test_address_is_gone),
 		T(test_template_again),
 		T(test_template_is_gone),
 		T(test_destroy_meets_the_removal),
