@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """No room for disks, and a host that crashes: who is told, who goes on, what is found then."""
 import contextlib
+import hashlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -217,7 +219,22 @@ class CrashingHost:
         wait_for(lambda: self.mounts.has_gone(self.mounted), 10, "the unmounting")
         self.mounts.mount(clone, self.point)
         self.mounted = clone
+        self.boot_anew()
         self.host.start()
+
+    def boot_anew(self):
+        """A host that comes up has another boot id than its records have."""
+        store = os.path.join(self.host.state_dir, "store")
+        for name in self.host.records():
+            with open(os.path.join(store, name), "r+b") as f:
+                head, body = f.read().split(b"\n", 1)
+                if len(body) != int(head.split()[3]):
+                    continue  # it is damaged
+                body = re.sub(rb'"boot":"[^"]*"', b'"boot":"an-earlier-one"', body)
+                f.seek(0)
+                f.truncate()
+                f.write(b"cloister-store 1 %s %d\n%s" % (
+                    hashlib.sha256(body).hexdigest().encode(), len(body), body))
 
     def close(self):
         if self.host.daemon.poll() is None:
@@ -334,3 +351,35 @@ def test_a_crash_while_disks_are_made(crashing):
         assert in_sandboxes(host) == [] and host.residue() == []
         assert try_to_create(host, disks=[{"image": "base"}]).status == 201
         host.destroy("bad")
+
+
+@pytest.mark.fs("ext4", "xfs", only=True)
+@pytest.mark.standin
+def test_what_was_answered_is_on_the_disk(crashing):
+    """Whatever the host's next words are: what a client was told is so when it comes up again."""
+    host = crashing.host
+    labels = {"team": "x"}
+    crashing.settle()
+    moments = {}
+    assert try_to_create(host, id="one", labels=labels).status == 201
+    moments[crashing.clone()] = ("crashed", labels)
+    host.act("one", "hibernate")
+    moments[crashing.clone()] = ("hibernated", labels)
+    host.destroy("one")
+    moments[crashing.clone()] = None
+    assert try_to_create(host, id="one").status == 201
+    os.kill(host.get("one")["vmm"]["pid"], signal.SIGKILL)
+    host.wait_state("one", "crashed")
+    wait_for(lambda: not host.shim_pids(), what="the end of its shim")
+    moments[crashing.clone()] = ("crashed", {})
+    causes = []
+    for path, want in moments.items():
+        crashing.crash_to(path)
+        found = host.list()
+        assert [(b["state"], b["labels"]) for b in found] == ([want] if want else []), path
+        assert not os.path.exists(os.path.join(host.state_dir, "store", "bad"))
+        causes += [b["exit"]["cause"] for b in found if b["exit"]]
+        for box in found:
+            host.destroy(box["id"])
+    # The shim of the last one was let go, so its end was on the disk.
+    assert causes == ["shim-lost", "vmm-killed"], causes
