@@ -231,6 +231,7 @@ static const char *check_guest(const struct msg_create *b)
 	REQUIRE(b->source < MSG_SOURCE_COUNT, "source");
 	REQUIRE(b->restore < MSG_RESTORE_COUNT, "restore");
 	REQUIRE((b->source == MSG_SOURCE_BOOT) == (b->restore == MSG_RESTORE_NONE), "restore");
+	REQUIRE(b->source == MSG_SOURCE_BOOT || !(b->flags & MSG_CREATE_KEEP_DISKS), "flags");
 	if (b->source == MSG_SOURCE_TEMPLATE)
 		REQUIRE(key_field(b->template), "template");
 	else
@@ -265,6 +266,7 @@ static const char *check_set(const struct msg_set *b, bool memory)
 	REQUIRE(key_field(b->parent), "parent");
 	REQUIRE(TEXT(b->vmm_version), "vmm_version");
 	REQUIRE(has_no_wait(&b->spec), "wait");
+	REQUIRE(!(b->spec.flags & MSG_CREATE_KEEP_DISKS), "flags");
 	const char *wrong = check_disks(b->spec.disks, b->spec.disk_count, true);
 	return wrong ? wrong : check_unplugged(&b->spec);
 }

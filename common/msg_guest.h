@@ -21,7 +21,12 @@ enum msg_create_flag {
 	 */
 	MSG_CREATE_HOTPLUG = 1 << 2,
 	MSG_CREATE_VSOCK = 1 << 3, /* a vsock device, CID MSG_VSOCK_CID */
-	MSG_CREATE_FLAGS = (1 << 4) - 1
+	/*
+	 * It boots anew on the disks that it has already, as a restart policy wants it: they are
+	 * opened, never made, and stay when the start fails.
+	 */
+	MSG_CREATE_KEEP_DISKS = 1 << 4,
+	MSG_CREATE_FLAGS = (1 << 5) - 1
 };
 
 #define MSG_VSOCK_CID 3

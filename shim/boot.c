@@ -66,8 +66,9 @@ void boot_fail(struct shim *s, const struct err *why)
 void boot_clear(struct shim *s)
 {
 	struct err e;
-	/* Its disks were made for nothing. One that is woken keeps what it had. */
-	if (!s->start_failed || s->spec.source == MSG_SOURCE_WAKE || !sets_has_own_disk(&s->spec) ||
+	/* Its disks were made for nothing. One that had them before keeps them. */
+	if (!s->start_failed || s->spec.source == MSG_SOURCE_WAKE ||
+	    (s->spec.flags & MSG_CREATE_KEEP_DISKS) || !sets_has_own_disk(&s->spec) ||
 	    s->jail.sandboxes_fd < 0)
 		return;
 	if (sets_remove(s->jail.sandboxes_fd, s->key, &e) < 0)
@@ -216,6 +217,8 @@ static void answer_created(struct shim *s)
 {
 	s->phase = MSG_PHASE_RUNNING;
 	s->op = MSG_NONE;
+	/* That was of this start, which can fail no more; no set is to carry it. */
+	s->spec.flags &= ~(uint32_t)MSG_CREATE_KEEP_DISKS;
 	uplink_end_op(s, MSG_CREATE, NULL, 0);
 }
 

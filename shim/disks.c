@@ -26,6 +26,7 @@ struct making {
 	const struct disks_order *order;
 	struct msg_create *spec;
 	int from[MSG_DISKS_MAX]; /* what the disks to be made are made from, or -1 */
+	struct msg_set kept;	 /* what describe() wrote of those that are kept */
 	uint64_t bytes[MSG_DISKS_MAX];
 	uint64_t done, total; /* of all of them together */
 };
@@ -249,6 +250,36 @@ static int wake_own(const struct disks_order *order, uint32_t i, const struct ms
 	return fd_take(&fd);
 }
 
+/* One that the sandbox had when it ran last. Its guest may have done anything to what is in it. */
+static int keep_own(const struct making *m, uint32_t i, int dir_fd, struct err *e)
+{
+	const struct file_rule rule = {.owner = 0, .forbidden = 0177};
+	const struct disks_order *order = m->order;
+	struct msg_disk *disk = &m->spec->disks[i];
+	const struct msg_disk *is = &m->kept.spec.disks[i];
+	const char name[] = {(char)('0' + i), '\0'};
+	char what[32 + NAME_KEY_SIZE];
+	uint64_t bytes;
+	if (i >= m->kept.spec.disk_count || strcmp(is->image, disk->image) != 0 ||
+	    is->flags != disk->flags)
+		return err_set(e, ERR_INTERNAL, 0, "it is not the one that %s was made with",
+			       order->key);
+	snprintf(what, sizeof(what), "disk %u of %s", i, order->key);
+	CLEANUP_FD int fd =
+		file_open_beneath(dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0, what, e);
+	if (fd < 0 || file_check_regular(fd, &rule, what, &bytes, e) < 0 ||
+	    file_check_mount(dir_fd, fd, what, e) < 0)
+		return ours(e);
+	if (bytes != bytes_of(is))
+		return err_set(e, ERR_INTERNAL, 0, "%s has %llu bytes, must have %llu", what,
+			       (unsigned long long)bytes, (unsigned long long)bytes_of(is));
+	if (fchown(fd, order->uid, (gid_t)order->uid) < 0)
+		return err_errno(e, errno, "give %s to uid %u", what, order->uid);
+	disk->size_mib = is->size_mib;
+	disk->made = is->made;
+	return fd_take(&fd);
+}
+
 /* For a supervisor that finds them without a shim: what they are. */
 static int describe(const struct disks_order *order, const struct msg_create *spec, int dir_fd,
 		    struct err *e)
@@ -259,13 +290,18 @@ static int describe(const struct disks_order *order, const struct msg_create *sp
 	return sets_describe(dir_fd, &set, e);
 }
 
+static bool has_own_already(const struct msg_create *spec)
+{
+	return spec->source == MSG_SOURCE_WAKE || (spec->flags & MSG_CREATE_KEEP_DISKS);
+}
+
 /* Before the first byte is copied: a request that is wrong in the end need not be begun. */
 static int open_sources(struct making *m, struct err *e)
 {
 	for (uint32_t i = 0; i < m->spec->disk_count; i++) {
 		struct msg_disk *disk = &m->spec->disks[i];
 		uint64_t bytes;
-		if (!is_own(disk) || m->spec->source == MSG_SOURCE_WAKE)
+		if (!is_own(disk) || has_own_already(m->spec))
 			continue;
 		m->from[i] = open_source(m, i, &bytes, e);
 		if (m->from[i] < 0)
@@ -292,6 +328,8 @@ static int open_one(struct making *m, uint32_t i, int dir_fd, struct disks *d, s
 		d->fd[i] = share_image(order, i, disk, e);
 	else if (m->spec->source == MSG_SOURCE_WAKE)
 		d->fd[i] = wake_own(order, i, disk, dir_fd, e);
+	else if (m->spec->flags & MSG_CREATE_KEEP_DISKS)
+		d->fd[i] = keep_own(m, i, dir_fd, e);
 	else
 		d->fd[i] = make_own(m, i, dir_fd, e);
 	return d->fd[i] < 0 ? err_prefix(e, "disks[%u]", i) : 0;
@@ -313,6 +351,9 @@ int disks_open(const struct disks_order *order, struct msg_create *spec, struct 
 		dir = own < 0 ? -1 : file_make_dir(own, SETS_DISKS, 0, 0, 0755, e);
 		if (dir < 0 || file_check_mount(own, dir, SETS_DISKS, e) < 0)
 			return ours(e);
+		if ((spec->flags & MSG_CREATE_KEEP_DISKS) &&
+		    sets_read_meta(own, SETS_DISKS, &m.kept, e) < 0)
+			return ours(e);
 	}
 	if (open_sources(&m, e) < 0)
 		return -1;
@@ -320,7 +361,7 @@ int disks_open(const struct disks_order *order, struct msg_create *spec, struct 
 		if (open_one(&m, i, dir, d, e) < 0)
 			return -1;
 	*spec = made;
-	if (dir < 0 || spec->source == MSG_SOURCE_WAKE)
+	if (dir < 0 || has_own_already(spec))
 		return 0;
 	return describe(order, spec, dir, e);
 }

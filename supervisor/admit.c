@@ -196,8 +196,8 @@ static int check_images(const struct host *h, const struct spec *spec, struct er
 
 int admit_create(const struct daemon *d, const char *tenant, struct spec *spec, struct err *e)
 {
-	if (d->stopping)
-		return err_set(e, ERR_UNAVAILABLE, 0, "cloisterd is stopping; try again later");
+	if (drain_admit(d, e) < 0)
+		return -1;
 	/* What a template has was an image once; it need not be one any more. */
 	if ((spec->template ? use_template(d, tenant, spec, e) : check_images(&d->host, spec, e)) <
 	    0)

@@ -4,6 +4,7 @@
 #include "daemon.h"
 #include "log.h"
 #include "operate.h"
+#include "restart.h"
 #include "snapshot.h"
 #include "spec_disk.h"
 #include "store_load.h"
@@ -87,6 +88,11 @@ int adopt_shim(struct daemon *d, const char *key, struct link *link, const struc
 	sandbox_keep_address(sb);
 	note(sb, s);
 	store_load_match(sb);
+	/* Disks that are kept are those of a guest that ran before: a failed start leaves them. */
+	if (s->op == MSG_CREATE && (s->spec.flags & MSG_CREATE_KEEP_DISKS))
+		sb->restart.starting = true;
+	else if (s->op != MSG_CREATE)
+		restart_guest_runs(sb);
 	/* From here on the link's records are the sandbox's. */
 	sb->link = link;
 	link_hand_over(link, sb->key, &watcher_link, sb);

@@ -55,6 +55,7 @@ static const struct config_key keys[] = {
 	{"limits", "console_bytes", CONFIG_NUMBER, false, IN_POLICY(console_bytes), 4096, 1048576},
 	{"limits", "event_backlog", CONFIG_NUMBER, false, offsetof(struct config, event_backlog),
 	 16, 65536},
+	{"limits", "stop_ms", CONFIG_NUMBER, false, offsetof(struct config, stop_ms), 0, 60000},
 	{"limits", "reboots", CONFIG_NUMBER, false, IN_POLICY(reboots), 0, 1000},
 	{"limits", "reboot_period_s", CONFIG_NUMBER, false, IN_POLICY(reboot_period_s), 1, 86400},
 	{"network", "pool", CONFIG_POOL, false, 0, 0, 0},
@@ -258,7 +259,7 @@ static void set_defaults(struct config *c)
 		[POLICY_DEADLINE_VERSION] = 5000,
 	};
 	struct policy *p = &c->policy;
-	*c = (struct config){.event_backlog = 4096};
+	*c = (struct config){.event_backlog = 4096, .stop_ms = 5000};
 	p->magic = POLICY_MAGIC;
 	p->size = sizeof(*p);
 	str_copy(p->state_dir, sizeof(p->state_dir), "/var/lib/cloister");

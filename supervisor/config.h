@@ -44,6 +44,7 @@ struct config {
 	char user[64];
 	char control_group[64];
 	uint32_t event_backlog;
+	uint32_t stop_ms;	   /* how long an end waits for what is in flight */
 	uint32_t max_disk_mib;	   /* of the whole host; 0: any */
 	struct msg_network egress; /* for a sandbox that names none: egress and allow of it */
 	struct config_tenant *tenants;

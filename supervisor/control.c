@@ -56,6 +56,9 @@ static const struct route {
 	{EVHTTP_REQ_GET, "/v1/info", ",", control_sandbox_info},
 	{EVHTTP_REQ_GET, "/v1/check", ",", control_check_look},
 	{EVHTTP_REQ_POST, "/v1/check", ",", control_check_repair},
+	{EVHTTP_REQ_GET, "/v1/drain", ",", control_drain_get},
+	{EVHTTP_REQ_POST, "/v1/drain", ",", control_drain_start},
+	{EVHTTP_REQ_DELETE, "/v1/drain", ",", control_drain_undo},
 	{EVHTTP_REQ_GET, "/v1/events", ",since,tenant,", control_stream_events},
 	{EVHTTP_REQ_GET, "/v1/sandboxes", ",state,label,tenant,", control_sandbox_list},
 	{EVHTTP_REQ_POST, "/v1/sandboxes", ",wait,tenant,", control_sandbox_create},
@@ -382,6 +385,13 @@ int control_open(struct daemon *d, struct err *e)
 	c->d = d;
 	d->control = c;
 	return open_http(c, e);
+}
+
+void control_deafen(struct control *c)
+{
+	if (c->listener)
+		evconnlistener_disable(c->listener);
+	event_del(c->resume);
 }
 
 void control_close(struct control *c)

@@ -19,6 +19,9 @@ struct control;
 /* Begins to listen on the bound socket (taken over from d->host). */
 int control_open(struct daemon *d, struct err *e);
 
+/* Stops listening; the connections that there are stay. */
+void control_deafen(struct control *c);
+
 /* Stops listening, ends all connections. */
 void control_close(struct control *c);
 
@@ -36,7 +39,7 @@ struct control_request {
 typedef void control_fn(struct control_request *r);
 
 /* Handlers of control_sandbox.c, control_devices.c, control_template.c, control_stream.c,
- * control_connect.c, control_debug.c and control_check.c. */
+ * control_connect.c, control_debug.c, control_check.c and control_drain.c. */
 control_fn control_sandbox_info, control_sandbox_create, control_sandbox_list, control_sandbox_get,
 	control_sandbox_pause, control_sandbox_resume, control_sandbox_power_button,
 	control_sandbox_destroy, control_sandbox_console, control_sandbox_input,
@@ -44,7 +47,8 @@ control_fn control_sandbox_info, control_sandbox_create, control_sandbox_list, c
 	control_template_snapshot, control_template_hibernate, control_template_wake,
 	control_template_list, control_template_get, control_template_remove,
 	control_template_rescan, control_stream_events, control_connect, control_debug,
-	control_check_look, control_check_repair;
+	control_check_look, control_check_repair, control_drain_get, control_drain_start,
+	control_drain_undo;
 
 /* The sandbox that the route names, or NULL after answering 404. */
 struct sandbox *control_request_sandbox(struct control_request *r);

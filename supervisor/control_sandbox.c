@@ -58,6 +58,7 @@ void control_sandbox_info(struct control_request *r)
 	cJSON *you = cJSON_AddObjectToObject(o, "you");
 	cJSON_AddStringToObject(you, "tenant", r->peer.name);
 	cJSON_AddBoolToObject(you, "admin", r->peer.admin);
+	cJSON_AddBoolToObject(o, "draining", drain_is_on(d));
 	cJSON_AddNumberToObject(o, "uptime_s", (double)((clock_us() - d->started_us) / 1000000));
 	reply_json(r->req, 200, o);
 }

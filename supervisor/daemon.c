@@ -11,6 +11,7 @@
 #include "notify.h"
 #include "sandbox.h"
 #include "spawner.h"
+#include "stop.h"
 #include "store.h"
 #include "store_load.h"
 #include "survey.h"
@@ -105,19 +106,6 @@ uint32_t daemon_deadline(const struct daemon *d, enum policy_deadline which)
 	return d->config.policy.deadline_ms[which];
 }
 
-static void on_signal(evutil_socket_t number, short what, void *arg)
-{
-	struct daemon *d = arg;
-	size_t running = 0;
-	const struct sandbox *sb;
-	(void)what;
-	TAILQ_FOREACH(sb, &d->registry.list, entry)
-	running += state_has_vmm(sb->state);
-	log_notice("signal %d: cloisterd ends, %zu VMs are left running", (int)number, running);
-	notify_send("STOPPING=1");
-	daemon_stop(d, 0);
-}
-
 static void on_libevent_log(int severity, const char *text)
 {
 	enum log_level level = severity == EVENT_LOG_ERR    ? LOG_LEVEL_ERROR
@@ -177,9 +165,8 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	/* Two priorities: admission of connections (control.c) goes before all else. */
 	if (d->base)
 		event_base_priority_init(d->base, 2);
-	struct event *term = d->base ? evsignal_new(d->base, SIGTERM, on_signal, d) : NULL;
-	struct event *intr = d->base ? evsignal_new(d->base, SIGINT, on_signal, d) : NULL;
-	if (!term || !intr || event_add(term, NULL) < 0 || event_add(intr, NULL) < 0) {
+	struct stop *stop = d->base ? stop_open(d, e) : NULL;
+	if (!stop) {
 		fd_close(&link_fd);
 		return err_errno(e, ENOMEM, "event loop");
 	}
@@ -198,8 +185,9 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	if (!d->spawner)
 		return -1;
 	event_base_dispatch(d->base);
+	stop_answer(d);
 	store_flush(d->store, FLUSH_MS);
-	/* Requests in flight have no answer any more; their connections end. */
+	/* Their connections end. */
 	control_close(d->control);
 	adopt_close(d);
 	survey_close(d);
@@ -214,8 +202,8 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	template_close(&d->left);
 	pool_close(&d->pool);
 	events_close(&d->events);
-	event_free(term);
-	event_free(intr);
+	drain_close(d);
+	stop_close(stop);
 	event_base_free(d->base);
 	return 0;
 }

@@ -4,6 +4,7 @@
 #define SUPERVISOR_DAEMON_H
 
 #include "config.h"
+#include "drain.h"
 #include "events.h"
 #include "host.h"
 #include "msg.h"
@@ -47,6 +48,7 @@ struct daemon {
 	unsigned landlock_abi;		     /* 0: the kernel has none */
 	int64_t started_real_us;	     /* CLOCK_REALTIME */
 	int64_t started_us;		     /* CLOCK_MONOTONIC */
+	struct drain drain;
 	bool stopping;
 	int exit_code;
 };

@@ -17,6 +17,7 @@ static const char *const op_names[] = {
 	[SANDBOX_OP_SNAPSHOT] = "snapshot",
 	[SANDBOX_OP_HIBERNATE] = "hibernate",
 	[SANDBOX_OP_WAKE] = "wake",
+	[SANDBOX_OP_RESTART] = "restart",
 	[SANDBOX_OP_BALLOON] = "balloon",
 	[SANDBOX_OP_RESIZE] = "resize",
 	[SANDBOX_OP_COUNTERS] = "counters",

@@ -114,7 +114,8 @@ static int check_tenant(const struct registry *r, const struct config_tenant *t,
 		if (strcmp(sb->tenant, t->name) != 0)
 			continue;
 		sandboxes++;
-		if (state_has_vmm(sb->state)) {
+		/* One that is about to be started again gives nothing of it away. */
+		if (state_has_vmm(sb->state) || sb->restart.due) {
 			vcpus += sb->spec->max_vcpus;
 			memory += sb->spec->max_memory_mib;
 		}

@@ -7,8 +7,10 @@
 #include "daemon.h"
 #include "log.h"
 #include "quota.h"
+#include "restart.h"
 #include "spawner.h"
 #include "spec_disk.h"
+#include "spec_restart.h"
 #include "teardown.h"
 #include "template.h"
 #include "tenant.h"
@@ -58,6 +60,7 @@ void sandbox_free(struct sandbox *sb)
 	if (sb->addressed)
 		pool_release(&sb->d->pool, &sb->spec->network);
 	sandbox_release_template(sb);
+	restart_free(sb);
 	transcript_end(sb);
 	link_free(sb->link);
 	account_free(sb);
@@ -82,6 +85,17 @@ void sandbox_keep_address(struct sandbox *sb)
 		log_warning("%s: slot %u of the pool, or a port of the host, is another's or not "
 			    "in [network] any more",
 			    sb->key, sb->spec->network.slot);
+}
+
+int sandbox_check_address(const struct sandbox *sb, const char *what, struct err *e)
+{
+	if (!sb->spec->networked || sb->addressed)
+		return 0;
+	return err_set(
+		e, ERR_STATE, 0,
+		"%s: its address, or a port of the host that it had, is not to be had any "
+		"more: another sandbox has it, or [network] of the configuration has changed",
+		what);
 }
 
 bool sandbox_step(struct sandbox *sb, enum state_event event, const char *reason, cJSON *more)
@@ -159,13 +173,18 @@ void sandbox_release_template(struct sandbox *sb)
 	sb->from = NULL;
 }
 
+/* whole: there is none, and none is to come. */
+static void drop_console(struct sandbox *sb, bool whole)
+{
+	transcript_end(sb);
+	free(sb->last.data);
+	sb->last = (struct sandbox_console){.whole = whole};
+}
+
 void sandbox_reset(struct sandbox *sb, bool keep_console)
 {
-	if (!keep_console) {
-		transcript_end(sb);
-		free(sb->last.data);
-		sb->last = (struct sandbox_console){.whole = true};
-	}
+	if (!keep_console)
+		drop_console(sb, true);
 	link_free(sb->link);
 	sb->link = NULL;
 	account_free(sb);
@@ -239,6 +258,14 @@ void sandbox_commit(struct sandbox *sb)
 		sandbox_op_done(sb, NULL); /* wait=none: it was answered before */
 }
 
+/* Of one whose create came to its end only with a restart, after the host went down in it. */
+static void commit_unasked(struct sandbox *sb)
+{
+	struct err e;
+	if (store_commit(sb, NULL, &e) < 0)
+		log_error("%s: %s", sb->key, e.text);
+}
+
 static void tell_started(struct sandbox *sb)
 {
 	char address[CIDR_TEXT_MAX];
@@ -253,11 +280,17 @@ static void tell_started(struct sandbox *sb)
 	/* The shim has taken the memory out of a set that cannot be woken again. */
 	if (sb->state == STATE_WAKING && spec_disk_find_writable(sb->spec, false) >= 0)
 		sb->set_bytes = 0;
-	bool woken = sb->state == STATE_WAKING;
+	/* What its guest printed before the restart could be read until here. */
+	bool woken = sb->state == STATE_WAKING, again = sb->restart.starting;
+	if (again)
+		drop_console(sb, false);
+	restart_guest_runs(sb);
 	sandbox_step(sb, woken ? STATE_WOKEN : STATE_CREATED,
 		     waited ? "the guest is ready" : "the guest runs", more);
 	/* A power failure takes the VMM with it, and the set that it came from is still there. */
-	if (woken)
+	if (again && sb->stored.creating)
+		commit_unasked(sb);
+	if (woken || again)
 		sandbox_op_done(sb, NULL);
 	else
 		sandbox_commit(sb);
@@ -319,15 +352,18 @@ static uint32_t await_start(struct sandbox *sb)
 	return ms;
 }
 
-static void use_template(struct sandbox *sb)
+/* Of the template that the start reads, and the disks that it makes. */
+static void note_source(struct sandbox *sb)
 {
 	char key[NAME_KEY_SIZE];
-	if (sb->spec->source != MSG_SOURCE_TEMPLATE)
-		return;
-	name_key_make(key, sb->tenant, sb->spec->template);
-	sb->from = template_find(&sb->d->templates, key);
+	if (sb->spec->source == MSG_SOURCE_TEMPLATE) {
+		name_key_make(key, sb->tenant, sb->spec->template);
+		sb->from = template_find(&sb->d->templates, key);
+	}
 	if (sb->from)
 		sb->from->users++;
+	/* A shim that fails clears up after itself, but not one that dies. */
+	sb->has_dir = sb->has_dir || spec_disk_own_mib(sb->spec) > 0;
 }
 
 void sandbox_take(struct sandbox *sb, const struct msg_status *s)
@@ -337,15 +373,16 @@ void sandbox_take(struct sandbox *sb, const struct msg_status *s)
 	sb->asked_us = clock_us();
 	sb->spec->wait = s->spec.wait;
 	sb->keep_failed = sb->keep_failed || !sb->stored.last_hash;
-	sb->op = sb->state == STATE_WAKING ? SANDBOX_OP_WAKE : SANDBOX_OP_CREATE;
+	sb->op = sb->state == STATE_WAKING ? SANDBOX_OP_WAKE
+		 : sb->restart.starting	   ? SANDBOX_OP_RESTART
+					   : SANDBOX_OP_CREATE;
 	if (sb->state == STATE_WAKING) {
 		sb->has_dir = true;
 		/* Nobody may have told what its set takes. */
 		if (!sb->set_bytes)
 			sb->set_bytes = quota_set_bound(sb->spec, false);
 	} else {
-		sb->has_dir = spec_disk_own_mib(sb->spec) > 0;
-		use_template(sb);
+		note_source(sb);
 	}
 	/* Destroy is what is left then. */
 	if (link_request_take(sb->link, &take, MSG_CREATED, await_start(sb), on_created, sb, &e) <
@@ -416,6 +453,14 @@ static int start_shim(struct sandbox *sb, struct err *e)
 	return 0;
 }
 
+int sandbox_start_again(struct sandbox *sb, struct err *e)
+{
+	if (start_shim(sb, e) < 0)
+		return -1;
+	note_source(sb);
+	return 0;
+}
+
 struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec *spec,
 			       bool keep_failed, sandbox_done_fn *fn, void *arg, struct err *e)
 {
@@ -433,9 +478,8 @@ struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec
 		sandbox_free(sb);
 		return NULL;
 	}
-	use_template(sb);
-	/* A shim that fails clears up after itself, but not one that dies. */
-	sb->has_dir = spec_disk_own_mib(spec) > 0;
+	note_source(sb);
+	spec_restart_remember(spec);
 	sb->op = SANDBOX_OP_CREATE;
 	sb->op_waiter = (struct sandbox_waiter){.fn = fn, .arg = arg};
 	sb->stored.creating = true;
@@ -467,13 +511,10 @@ static int admit_wake(const struct sandbox *sb, enum msg_restore how, struct err
 	if (wrong)
 		return err_set(e, ERR_STATE, 0, "wake: it is %s, must be hibernated",
 			       state_name(sb->state));
-	if (d->stopping)
-		return err_set(e, ERR_UNAVAILABLE, 0, "cloisterd is stopping; try again later");
-	if (sb->spec->networked && !sb->addressed)
-		return err_set(e, ERR_STATE, 0,
-			       "wake: its address, or a port of the host that it had, is not to be "
-			       "had any more: another sandbox has it, or [network] of the "
-			       "configuration has changed");
+	if (drain_admit(d, e) < 0)
+		return -1;
+	if (sandbox_check_address(sb, "wake", e) < 0)
+		return -1;
 	if (spec_check_restore(how, sb->set_content, d->vmm.vmm_major, e) < 0)
 		return -1;
 	return quota_check_wake(d, tenant_by_name(&d->config, sb->tenant), sb->spec, e);

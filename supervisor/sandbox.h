@@ -36,6 +36,7 @@ enum sandbox_op {
 	SANDBOX_OP_SNAPSHOT,
 	SANDBOX_OP_HIBERNATE,
 	SANDBOX_OP_WAKE,
+	SANDBOX_OP_RESTART,
 	SANDBOX_OP_BALLOON,
 	SANDBOX_OP_RESIZE,
 	SANDBOX_OP_COUNTERS,
@@ -65,6 +66,19 @@ struct sandbox_console {
 	size_t length;
 	uint64_t end; /* bytes it ever printed; data ends there */
 	bool whole;   /* nothing more will come */
+};
+
+/* What its restart policy has come to; see restart.h. */
+struct sandbox_restart {
+	struct event *timer;
+	bool due;	       /* it is to be started again */
+	bool starting;	       /* that is under way: what lies on disk is of the guest before it */
+	uint32_t count;	       /* restarts begun */
+	uint32_t streak;       /* of these, since it last ran well */
+	uint32_t delay_ms;     /* what the last one waited, or the next one waits */
+	int64_t next_real_us;  /* of the one that is due; CLOCK_REALTIME */
+	int64_t running_us;    /* since when its guest runs, CLOCK_MONOTONIC; 0: it does not */
+	struct msg_exit *last; /* how the VMM before the present one ended */
 };
 
 struct sandbox {
@@ -109,6 +123,8 @@ struct sandbox {
 		uint32_t balloon_mib, vcpus, memory_mib;
 	} asked;
 	const struct msg_counters_data *counters; /* while who asked for them is told */
+
+	struct sandbox_restart restart;
 
 	enum sandbox_op op; /* in flight, and who waits for it */
 	struct sandbox_waiter op_waiter;
@@ -161,10 +177,19 @@ void sandbox_commit(struct sandbox *sb);
 void sandbox_take(struct sandbox *sb, const struct msg_status *s);
 
 /*
+ * Has a shim start the guest of one that a restart policy brought to CREATING; what comes of it
+ * goes to restart.h. -1: it did not begin.
+ */
+int sandbox_start_again(struct sandbox *sb, struct err *e);
+
+/*
  * Holds the slot and the ports of the host of one that an earlier supervisor left; where they are
  * another's or not to be had any more, it is not addressed and cannot be woken.
  */
 void sandbox_keep_address(struct sandbox *sb);
+
+/* Whether it has what it is to be started with; ERR_STATE otherwise. what names the request. */
+int sandbox_check_address(const struct sandbox *sb, const char *what, struct err *e);
 
 /* True between the request to start a guest and its answer: CREATING and WAKING. */
 bool sandbox_is_starting(const struct sandbox *sb);

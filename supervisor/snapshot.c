@@ -231,7 +231,9 @@ int snapshot_template(struct sandbox *sb, const char *name, sandbox_done_fn *fn,
 	struct daemon *d = sb->d;
 	struct quota_grant granted;
 	int device = spec_disk_find_writable(sb->spec, true);
-	if (operate_may_begin(sb, STATE_ASK_SNAPSHOT, SANDBOX_OP_SNAPSHOT, e) < 0)
+	/* It would keep a drain waiting, for a template that nobody here may use. */
+	if (operate_may_begin(sb, STATE_ASK_SNAPSHOT, SANDBOX_OP_SNAPSHOT, e) < 0 ||
+	    drain_admit(d, e) < 0)
 		return -1;
 	if (device >= 0)
 		return err_set(e, ERR_STATE, 0,

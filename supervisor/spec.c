@@ -4,6 +4,7 @@
 #include "json.h"
 #include "spec_disk.h"
 #include "spec_network.h"
+#include "spec_restart.h"
 #include "spec_wait.h"
 #include "template.h"
 #include "util.h"
@@ -179,7 +180,7 @@ static const struct {
 	{"network", false, spec_network_read},
 	{"vsock", true, take_vsock},
 	{"ttl_s", false, take_later},
-	{"restart", false, take_later},
+	{"restart", false, spec_restart_read},
 	{"wait_for", false, spec_wait_read},
 };
 
@@ -299,6 +300,7 @@ struct spec *spec_from_msg(const struct msg_create *m, struct err *e)
 				   .source = (enum msg_source)m->source,
 				   .restore = (enum msg_restore)m->restore};
 		spec_disk_copy(s, m->disks, m->disk_count);
+		spec_restart_remember(s);
 		if (copy_strings(s, m, e) == 0)
 			return s;
 	}
@@ -317,7 +319,9 @@ void spec_to_msg(const struct spec *s, const char *tenant, struct msg_create *ou
 		.balloon_mib = s->balloon_mib,
 		.flags = (s->balloon ? MSG_CREATE_BALLOON : 0u) |
 			 (s->initramfs ? MSG_CREATE_INITRAMFS : 0u) |
-			 (s->vsock ? MSG_CREATE_VSOCK : 0u),
+			 (s->vsock ? MSG_CREATE_VSOCK : 0u) |
+			 (s->keep_disks && s->source == MSG_SOURCE_BOOT ? MSG_CREATE_KEEP_DISKS
+									: 0u),
 		.source = s->source,
 		.restore = s->source == MSG_SOURCE_BOOT ? MSG_RESTORE_NONE : s->restore,
 		.disk_count = s->disk_count,

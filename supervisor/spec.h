@@ -16,6 +16,20 @@
 /* What a request says of a field for which leaving it out is not the same as null. */
 enum spec_ask { SPEC_ABSENT, SPEC_NULL, SPEC_GIVEN };
 
+/* What becomes of it when its VMM ends by itself; see spec_restart.h. */
+enum spec_restart {
+	SPEC_RESTART_NEVER,
+	SPEC_RESTART_ON_FAILURE,
+	SPEC_RESTART_ALWAYS,
+	SPEC_RESTART_COUNT
+};
+
+struct spec_restart_rule {
+	enum spec_restart policy;
+	uint32_t attempts; /* in a row; 0: any number */
+	uint32_t backoff_ms, backoff_max_ms;
+};
+
 struct spec {
 	char *id; /* NULL: one is to be made up */
 	char *kernel;
@@ -43,6 +57,13 @@ struct spec {
 	char *template;		  /* its name, of the sandbox's tenant; NULL: none */
 	enum msg_source source;	  /* what its VMM starts from, next or now */
 	enum msg_restore restore; /* NONE: it boots, or the choice is still to be made */
+
+	struct spec_restart_rule restart;
+	struct {
+		uint32_t vcpus, balloon_mib;
+		enum msg_restore restore;
+	} first;	 /* as it was created */
+	bool keep_disks; /* MSG_CREATE_KEEP_DISKS, when it boots */
 };
 
 struct template;

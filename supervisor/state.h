@@ -40,6 +40,7 @@ enum state_event {
 	STATE_ASK_HIBERNATE,
 	STATE_ASK_WAKE,
 	STATE_ASK_DESTROY,
+	STATE_ASK_RESTART, /* its own restart policy does */
 	/* what came of them */
 	STATE_CREATED,
 	STATE_CREATE_FAILED,
@@ -50,6 +51,7 @@ enum state_event {
 	STATE_HIBERNATED_NOW, /* its set is safe and nothing of VMM and shim is left */
 	STATE_WOKEN,
 	STATE_WAKE_FAILED,
+	STATE_RESTART_FAILED,
 	STATE_DESTROYED,
 	STATE_DESTROY_FAILED,
 	/* what nobody asked for */

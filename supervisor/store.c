@@ -194,6 +194,17 @@ static char *encode(const struct sandbox *sb, size_t *length, struct err *e)
 	str_copy(r.boot, sizeof(r.boot), sb->d->host.boot);
 	if (r.has_exit)
 		r.exit = *sb->exit;
+	r.restart = (struct store_restart){
+		.count = sb->restart.count,
+		.streak = sb->restart.streak,
+		.delay_ms = sb->restart.delay_ms,
+		.due = sb->restart.due,
+		.starting = sb->restart.starting,
+		.next_real_us = sb->restart.next_real_us,
+		.has_last = sb->restart.last != NULL,
+	};
+	if (r.restart.has_last)
+		r.restart.last = *sb->restart.last;
 	return store_record_encode(&r, length, e);
 }
 

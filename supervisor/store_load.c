@@ -3,6 +3,7 @@
 
 #include "daemon.h"
 #include "log.h"
+#include "restart.h"
 #include "sandbox.h"
 #include "spec_disk.h"
 #include "store_read.h"
@@ -70,6 +71,9 @@ static void inherit(struct spec *s, struct spec *kept)
 		kept->template = NULL;
 	}
 	s->wait = kept->wait;
+	s->restart = kept->restart;
+	if (kept->restart.policy != SPEC_RESTART_NEVER)
+		s->first = kept->first;
 }
 
 static void take_exit(struct sandbox *sb, const struct store_record *r)
@@ -79,6 +83,22 @@ static void take_exit(struct sandbox *sb, const struct store_record *r)
 	sb->exit = malloc(sizeof(*sb->exit));
 	if (sb->exit)
 		*sb->exit = r->exit;
+}
+
+/* With a shim it is not due any more, whatever its record says: that was begun just after. */
+static void take_restart(struct sandbox *sb, const struct store_restart *r)
+{
+	struct sandbox_restart *t = &sb->restart;
+	bool begun = r->due && sb->shim != SANDBOX_SHIM_GONE;
+	t->count = r->count + begun;
+	t->streak = r->streak + begun;
+	t->delay_ms = r->delay_ms;
+	t->next_real_us = r->next_real_us;
+	t->due = r->due && !begun;
+	t->starting = begun || (r->starting && sb->shim != SANDBOX_SHIM_GONE);
+	t->last = r->has_last ? malloc(sizeof(*t->last)) : NULL;
+	if (t->last)
+		*t->last = r->last;
 }
 
 void store_load_match(struct sandbox *sb)
@@ -102,6 +122,7 @@ void store_load_match(struct sandbox *sb)
 	sb->stored.last_hash = f->hash;
 	inherit(sb->spec, r->spec);
 	take_exit(sb, r);
+	take_restart(sb, &r->restart);
 }
 
 const struct spec *store_load_spec(const struct daemon *d, const char *key)
@@ -112,11 +133,14 @@ const struct spec *store_load_spec(const struct daemon *d, const char *key)
 
 /* ------------------------------------------------------------------ without a shim */
 
-static void step(struct sandbox *sb, enum state_event event, const char *reason)
+/* news: it has only now become known how it ended. */
+static void step(struct sandbox *sb, enum state_event event, const char *reason, bool news)
 {
 	cJSON *more = cJSON_CreateObject();
 	if (more && sb->exit)
 		cJSON_AddItemToObject(more, "exit", view_exit(sb->exit));
+	if (news)
+		restart_vmm_ended(sb, more);
 	sandbox_step(sb, event, reason, more);
 }
 
@@ -143,7 +167,7 @@ static void lose(struct sandbox *sb, const struct store_record *r)
 	snprintf(detail, sizeof(detail), "%s%s", how,
 		 spec_disk_own_mib(sb->spec) ? "; its disks are kept until it is destroyed" : "");
 	end(sb, MSG_CAUSE_SHIM_LOST, MSG_PHASE_ENDED, detail);
-	step(sb, STATE_ADOPT_CRASHED, msg_cause_name(MSG_CAUSE_SHIM_LOST));
+	step(sb, STATE_ADOPT_CRASHED, msg_cause_name(MSG_CAUSE_SHIM_LOST), true);
 }
 
 /* Nobody wants it any more: what is left of it goes, and then its record. */
@@ -151,7 +175,8 @@ static void doom(struct sandbox *sb, const char *reason)
 {
 	if (!sb->destroy_by_real_us)
 		sb->destroy_by_real_us = clock_real_us();
-	step(sb, STATE_ADOPT_DESTROYING, reason);
+	restart_cancel(sb);
+	step(sb, STATE_ADOPT_DESTROYING, reason, false);
 	teardown_go_on(sb);
 }
 
@@ -167,7 +192,7 @@ static void begin_unmade(struct sandbox *sb, const struct store_record *r)
 		end(sb, MSG_CAUSE_START_FAILED, MSG_PHASE_STARTING,
 		    "cloisterd ended while it was being started, and nothing was left to go on "
 		    "with");
-		step(sb, STATE_ADOPT_FAILED, "its create never came to an end");
+		step(sb, STATE_ADOPT_FAILED, "its create never came to an end", false);
 	} else {
 		doom(sb, "its create never came to an end");
 	}
@@ -194,9 +219,9 @@ void store_load_begin(struct sandbox *sb, bool can_wake)
 	else if (f && r && f->creating)
 		begin_unmade(sb, r);
 	else if (can_wake && (!r || new_set || slept))
-		step(sb, STATE_ADOPT_HIBERNATED, "hibernated by an earlier supervisor");
+		step(sb, STATE_ADOPT_HIBERNATED, "hibernated by an earlier supervisor", false);
 	else if (over && sb->exit)
-		step(sb, as_recorded(was), "recorded by an earlier supervisor");
+		step(sb, as_recorded(was), "recorded by an earlier supervisor", false);
 	else
 		lose(sb, r);
 }
@@ -282,6 +307,7 @@ void store_load_settle(struct daemon *d)
 	TAILQ_FOREACH(sb, &d->registry.list, entry)
 	if (sb->destroy_by_real_us && sb->state != STATE_DESTROYING)
 		go_on_destroying(sb);
+	restart_go_on(d);
 	/* Those whose shims could not be adopted may be wanted yet. */
 	size_t kept = 0;
 	for (size_t i = 0; i < all->count; i++) {
@@ -296,6 +322,8 @@ void store_load_settle(struct daemon *d)
 void store_load_settle_key(struct daemon *d, const char *key)
 {
 	struct store_found *f = find(d, key);
-	if (f)
-		settle(d, f);
+	if (!f)
+		return;
+	settle(d, f);
+	restart_go_on(d);
 }

@@ -35,10 +35,10 @@ static const char *state_word(unsigned state)
 
 /* ------------------------------------------------------------------ writing */
 
-static void write_exit(struct store_json_out *out, const struct msg_exit *x)
+static void write_exit(struct store_json_out *out, const char *name, const struct msg_exit *x)
 {
 	char detail[sizeof(x->detail)];
-	struct store_json_out one = store_json_put_object(out, "exit");
+	struct store_json_out one = store_json_put_object(out, name);
 	store_json_put_text(&one, "cause", msg_cause_name(x->cause));
 	store_json_put_number(&one, "code", x->code);
 	store_json_put_number(&one, "signal", x->signal);
@@ -49,6 +49,20 @@ static void write_exit(struct store_json_out *out, const struct msg_exit *x)
 	str_copy(detail, sizeof(detail), x->detail);
 	str_clean(detail);
 	store_json_put_text(&one, "detail", detail);
+	store_json_close(out, &one);
+}
+
+static void write_restart(struct store_json_out *out, const struct store_restart *r)
+{
+	struct store_json_out one = store_json_put_object(out, "restart");
+	store_json_put_number(&one, "count", r->count);
+	store_json_put_number(&one, "streak", r->streak);
+	store_json_put_number(&one, "delay_ms", r->delay_ms);
+	store_json_put_bool(&one, "due", r->due);
+	store_json_put_bool(&one, "starting", r->starting);
+	store_json_put_number(&one, "next_us", r->next_real_us);
+	if (r->has_last)
+		write_exit(&one, "last_exit", &r->last);
 	store_json_close(out, &one);
 }
 
@@ -66,7 +80,9 @@ static char *write_body(const struct store_record *r)
 	store_json_put_number(&out, "set_bytes", (int64_t)r->set_bytes);
 	store_json_put_number(&out, "set_us", r->set_real_us);
 	if (r->has_exit)
-		write_exit(&out, &r->exit);
+		write_exit(&out, "exit", &r->exit);
+	if (r->spec->restart.policy != SPEC_RESTART_NEVER)
+		write_restart(&out, &r->restart);
 	struct store_json_out spec = store_json_put_object(&out, "spec");
 	store_spec_write(&spec, r->spec);
 	store_json_close(&out, &spec);
@@ -159,13 +175,12 @@ static int read_head(const char *bytes, size_t length, size_t *begin, struct err
 	return 0;
 }
 
-static int read_exit(struct store_json_in *record, struct store_record *out)
+static int read_exit(struct store_json_in *record, const char *name, struct msg_exit *x, bool *has)
 {
-	const cJSON *v = store_json_take(record, "exit");
-	struct msg_exit *x = &out->exit;
+	const cJSON *v = store_json_take(record, name);
 	if (!v)
 		return 0;
-	struct store_json_in in = store_json_open(v, "exit", record->e);
+	struct store_json_in in = store_json_open(v, name, record->e);
 	x->cause = store_json_word(&in, "cause", msg_cause_name, MSG_CAUSE_COUNT);
 	x->code = (int32_t)store_json_number(&in, "code", -1, 255);
 	x->signal = (int32_t)store_json_u32(&in, "signal", 64);
@@ -175,11 +190,28 @@ static int read_exit(struct store_json_in *record, struct store_record *out)
 	store_json_text(&in, "detail", x->detail, sizeof(x->detail), false);
 	if (store_json_end(&in) < 0)
 		return -1;
-	out->has_exit = true;
+	*has = true;
 	if (msg_write_exit(x, record->e) >= 0)
 		return 0;
 	record->e->kind = ERR_INVALID;
 	return -1;
+}
+
+static int read_restart(struct store_json_in *record, struct store_restart *r)
+{
+	const cJSON *v = store_json_take(record, "restart");
+	if (!v)
+		return 0;
+	struct store_json_in in = store_json_open(v, "restart", record->e);
+	r->count = store_json_u32(&in, "count", UINT32_MAX);
+	r->streak = store_json_u32(&in, "streak", UINT32_MAX);
+	r->delay_ms = store_json_u32(&in, "delay_ms", UINT32_MAX);
+	r->due = store_json_bool(&in, "due");
+	r->starting = store_json_bool(&in, "starting");
+	r->next_real_us = store_json_number(&in, "next_us", 0, STORE_JSON_MAX);
+	if (read_exit(&in, "last_exit", &r->last, &r->has_last) < 0)
+		return -1;
+	return store_json_end(&in);
 }
 
 static int read_body(const cJSON *o, const char *key, struct store_record *out, struct err *e)
@@ -195,7 +227,8 @@ static int read_body(const cJSON *o, const char *key, struct store_record *out, 
 	out->set_bytes = (uint64_t)store_json_number(&in, "set_bytes", 0, STORE_JSON_MAX);
 	out->set_real_us = store_json_number(&in, "set_us", 0, STORE_JSON_MAX);
 	const cJSON *spec = store_json_take(&in, "spec");
-	if (in.failed || read_exit(&in, out) < 0 || store_json_end(&in) < 0)
+	if (in.failed || read_exit(&in, "exit", &out->exit, &out->has_exit) < 0 ||
+	    read_restart(&in, &out->restart) < 0 || store_json_end(&in) < 0)
 		return -1;
 	if (strcmp(out->key, key) != 0)
 		return damaged(e, "it is another sandbox's: its name and its content differ");

@@ -20,6 +20,15 @@
 #define STORE_RECORD_MAX     (64 * 1024) /* bytes of a whole record */
 #define STORE_RECORD_BOOT    40		 /* a boot id and its end: 36 characters, random(4) */
 
+/* What a restart policy has come to; see sandbox.h. */
+struct store_restart {
+	uint32_t count, streak, delay_ms;
+	bool due, starting;
+	int64_t next_real_us;
+	bool has_last;
+	struct msg_exit last;
+};
+
 struct store_record {
 	char key[NAME_KEY_SIZE];
 	enum state state; /* the last that was known */
@@ -32,6 +41,7 @@ struct store_record {
 	int64_t set_real_us; /* when that was made; 0: none known */
 	bool has_exit;
 	struct msg_exit exit;
+	struct store_restart restart; /* where the specification has a policy */
 	struct spec *spec;
 };
 

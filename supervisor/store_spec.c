@@ -3,6 +3,7 @@
 
 #include "cidr.h"
 #include "spec_network.h"
+#include "spec_restart.h"
 #include "util.h"
 
 #include <errno.h>
@@ -106,6 +107,24 @@ static void write_wait(struct store_json_out *out, const struct msg_wait *w)
 	store_json_close(out, &one);
 }
 
+static const char *policy_word(unsigned policy)
+{
+	return spec_restart_name((enum spec_restart)policy);
+}
+
+static void write_restart(struct store_json_out *out, const struct spec *s)
+{
+	struct store_json_out one = store_json_put_object(out, "restart");
+	store_json_put_text(&one, "policy", policy_word(s->restart.policy));
+	store_json_put_number(&one, "attempts", s->restart.attempts);
+	store_json_put_number(&one, "backoff_ms", s->restart.backoff_ms);
+	store_json_put_number(&one, "backoff_max_ms", s->restart.backoff_max_ms);
+	store_json_put_number(&one, "vcpus", s->first.vcpus);
+	store_json_put_number(&one, "balloon_mib", s->first.balloon_mib);
+	store_json_put_text(&one, "restore", restore_word(s->first.restore));
+	store_json_close(out, &one);
+}
+
 void store_spec_write(struct store_json_out *out, const struct spec *s)
 {
 	store_json_put_text(out, "kernel", s->kernel);
@@ -133,6 +152,8 @@ void store_spec_write(struct store_json_out *out, const struct spec *s)
 		write_network(out, &s->network);
 	if (s->wait.kind != MSG_WAIT_NONE)
 		write_wait(out, &s->wait);
+	if (s->restart.policy != SPEC_RESTART_NEVER)
+		write_restart(out, s);
 	if (s->labels && out->ok) {
 		cJSON *labels = cJSON_Duplicate(s->labels, 1);
 		out->ok = labels && cJSON_AddItemToObject(out->o, "labels", labels);
@@ -254,6 +275,26 @@ static int check(const struct msg_create *m, struct err *e)
 	return err_prefix(e, "spec");
 }
 
+static int read_restart(struct store_json_in *spec, const cJSON *v, struct spec *s)
+{
+	struct spec_restart_rule *rule = &s->restart;
+	if (!v)
+		return 0;
+	struct store_json_in in = store_json_open(v, "restart", spec->e);
+	rule->policy =
+		(enum spec_restart)store_json_word(&in, "policy", policy_word, SPEC_RESTART_COUNT);
+	rule->attempts = store_json_u32(&in, "attempts", SPEC_RESTART_ATTEMPTS_MAX);
+	rule->backoff_ms = (uint32_t)store_json_number(&in, "backoff_ms", SPEC_RESTART_MS_MIN,
+						       SPEC_RESTART_MS_MAX);
+	rule->backoff_max_ms = (uint32_t)store_json_number(&in, "backoff_max_ms", rule->backoff_ms,
+							   SPEC_RESTART_MS_MAX);
+	s->first.vcpus = (uint32_t)store_json_number(&in, "vcpus", 1, s->max_vcpus);
+	s->first.balloon_mib = store_json_u32(&in, "balloon_mib", s->memory_mib);
+	s->first.restore =
+		(enum msg_restore)store_json_word(&in, "restore", restore_word, MSG_RESTORE_COUNT);
+	return store_json_end(&in);
+}
+
 struct spec *store_spec_read(const cJSON *o, struct err *e)
 {
 	struct msg_create m = {0};
@@ -262,6 +303,7 @@ struct spec *store_spec_read(const cJSON *o, struct err *e)
 	read_scalars(&in, &m);
 	store_json_text(&in, "template", name, sizeof(name), true);
 	const cJSON *labels = store_json_take(&in, "labels");
+	const cJSON *restart = store_json_take(&in, "restart");
 	if (in.failed || read_disks(&in, &m) < 0 || read_network(&in, &m.network) < 0 ||
 	    read_wait(&in, &m.wait) < 0 || store_json_end(&in) < 0)
 		return NULL;
@@ -280,7 +322,8 @@ struct spec *store_spec_read(const cJSON *o, struct err *e)
 		s->template = strdup(name);
 	if (name[0] && !s->template)
 		err_errno(e, ENOMEM, "no memory for a record");
-	else if (!labels || spec_read_labels(s, labels, e) == 0)
+	else if (read_restart(&in, restart, s) == 0 &&
+		 (!labels || spec_read_labels(s, labels, e) == 0))
 		return s;
 	spec_free(s);
 	return NULL;

@@ -3,6 +3,7 @@
 
 #include "daemon.h"
 #include "log.h"
+#include "restart.h"
 #include "snapshot.h"
 #include "spawner.h"
 #include "util.h"
@@ -53,7 +54,7 @@ static void set_leftover(struct sandbox *sb, const char *text)
 
 static void conclude(struct sandbox *sb);
 
-static void on_dir_removed(void *arg, struct msg *m, const struct err *why)
+void teardown_dir_removed(void *arg, struct msg *m, const struct err *why)
 {
 	struct sandbox *sb = arg;
 	(void)m;
@@ -76,8 +77,8 @@ static bool remove_dir(struct sandbox *sb)
 		return true;
 	if (!sb->has_dir || sb->leftover)
 		return false;
-	if (spawner_remove_set(sb->d->spawner, MSG_REMOVE_SANDBOX, sb->key, on_dir_removed, sb,
-			       &e) == 0) {
+	if (spawner_remove_set(sb->d->spawner, MSG_REMOVE_SANDBOX, sb->key, teardown_dir_removed,
+			       sb, &e) == 0) {
 		sb->removing = true;
 		return true;
 	}
@@ -152,6 +153,11 @@ static void finish_failed_create(struct sandbox *sb)
 {
 	struct err e = {.kind = ERR_INTERNAL, .text = "the create failed"};
 	sandbox_release_template(sb);
+	if (sb->restart.starting) {
+		/* What it has on disk is of the guest that ran before. */
+		restart_start_failed(sb);
+		return;
+	}
 	/* Its shim did that, unless it died. */
 	if (remove_dir(sb))
 		return;
@@ -194,6 +200,13 @@ static void finish_failed_wake(struct sandbox *sb)
 	sandbox_op_done(sb, &e);
 }
 
+static void finish_ended(struct sandbox *sb)
+{
+	if (sb->leftover)
+		log_error("%s: left behind: %s; destroy tries again", sb->key, sb->leftover);
+	restart_shim_gone(sb);
+}
+
 /* Nothing of shim and VMM runs any more: what the state makes of that. */
 static void conclude(struct sandbox *sb)
 {
@@ -205,8 +218,8 @@ static void conclude(struct sandbox *sb)
 		finish_failed_wake(sb);
 	else if (sb->state == STATE_HIBERNATING)
 		snapshot_hibernated(sb);
-	else if (sb->leftover)
-		log_error("%s: left behind: %s; destroy tries again", sb->key, sb->leftover);
+	else
+		finish_ended(sb);
 }
 
 static void finish(struct sandbox *sb)
@@ -280,6 +293,11 @@ void teardown_await(struct sandbox *sb, uint32_t ms)
 	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
 	if (!ms || !sb->timer || evtimer_add(sb->timer, &tv) < 0)
 		ask_end(sb);
+}
+
+void teardown_clear_up(struct sandbox *sb)
+{
+	ask_end(sb);
 }
 
 void teardown_ack(struct sandbox *sb)
@@ -402,6 +420,7 @@ int teardown_destroy(struct sandbox *sb, uint32_t grace_ms, sandbox_done_fn *fn,
 			ask_kill(sb, 0);
 		return 0;
 	}
+	restart_cancel(sb);
 	sb->destroy_by_real_us = clock_real_us() + (int64_t)grace_ms * 1000;
 	bool unwanted = sb->op == SANDBOX_OP_CREATE && sb->fail;
 	sandbox_step(sb, STATE_ASK_DESTROY, unwanted ? sb->fail->text : "destroy was asked for",
@@ -423,11 +442,18 @@ int teardown_destroy(struct sandbox *sb, uint32_t grace_ms, sandbox_done_fn *fn,
 	return 0;
 }
 
-void teardown_forget(struct sandbox *sb)
+void teardown_part(struct sandbox *sb)
 {
 	struct err e;
-	err_set(&e, ERR_UNAVAILABLE, 0, "the supervisor stops; the sandbox goes on without it");
+	err_set(&e, ERR_UNAVAILABLE, 0,
+		"cloisterd stops, and this goes on without it: look at the sandbox once cloisterd "
+		"has been started again");
 	sandbox_op_done(sb, &e);
 	answer_end_waiters(sb, &e);
+}
+
+void teardown_forget(struct sandbox *sb)
+{
+	teardown_part(sb);
 	sandbox_free(sb);
 }

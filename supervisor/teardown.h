@@ -18,13 +18,22 @@ void teardown_go_on(struct sandbox *sb);
 /* The shim should go by itself within ms; if it does not, the spawner ends it (0: at once). */
 void teardown_await(struct sandbox *sb, uint32_t ms);
 
+/* What its shim left behind is to be tried again; that goes on as if the shim had just ended. */
+void teardown_clear_up(struct sandbox *sb);
+
+/* A link_answer_fn for the removal of its directory; arg is the sandbox. */
+link_answer_fn teardown_dir_removed;
+
 /* The shim's EXIT has been kept: tells it that it may go, and awaits that. */
 void teardown_ack(struct sandbox *sb);
 
 /* The spawner says that the shim ended. May free the sandbox. */
 void teardown_gone(struct sandbox *sb, const struct msg_gone *gone);
 
-/* The supervisor stops: whoever waits for the sandbox is told so, and its record is freed. */
+/* The supervisor stops: whoever waits for the sandbox is told so. */
+void teardown_part(struct sandbox *sb);
+
+/* The same, and its record is freed. */
 void teardown_forget(struct sandbox *sb);
 
 #endif

@@ -2,6 +2,7 @@
 #include "view.h"
 
 #include "daemon.h"
+#include "restart.h"
 #include "util.h"
 
 #include <inttypes.h>
@@ -238,6 +239,7 @@ cJSON *view_sandbox(const struct sandbox *sb)
 		cJSON_AddItemToObject(o, "exit", view_exit(sb->exit));
 	else
 		cJSON_AddNullToObject(o, "exit");
+	cJSON_AddItemToObject(o, "restart", restart_view(sb));
 	add_progress(o, &sb->progress);
 	add_timings(o, sb);
 	if (s->labels)

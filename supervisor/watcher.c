@@ -4,6 +4,7 @@
 #include "account.h"
 #include "daemon.h"
 #include "log.h"
+#include "restart.h"
 #include "snapshot.h"
 #include "teardown.h"
 #include "transcript.h"
@@ -134,6 +135,7 @@ static void tell_exit(struct sandbox *sb)
 	cJSON *more = cJSON_CreateObject();
 	if (more)
 		cJSON_AddItemToObject(more, "exit", view_exit(sb->exit));
+	restart_vmm_ended(sb, more);
 	sandbox_step(sb, event, msg_cause_name(sb->exit->cause), more);
 }
 
@@ -270,6 +272,7 @@ static void lose_shim(struct sandbox *sb, const struct err *why)
 		cJSON *more = cJSON_CreateObject();
 		if (more)
 			cJSON_AddItemToObject(more, "exit", view_exit(sb->exit));
+		restart_vmm_ended(sb, more);
 		sandbox_step(sb, STATE_VMM_LOST, "shim-lost", more);
 	}
 }

@@ -6,7 +6,7 @@ set -eu
 
 packages="gcc make libc6-dev libevent-dev libcjson-dev libcap-ng-dev libmd-dev libseccomp-dev
 libinih-dev libmnl-dev libnftnl-dev libcmocka-dev iproute2 nftables python3 python3-pytest xz-utils
-mount e2fsprogs xfsprogs btrfs-progs apparmor devscripts binutils"
+mount e2fsprogs xfsprogs btrfs-progs apparmor devscripts binutils systemd"
 case "${1-}" in
 clang) packages="$packages clang clang-format libclang-rt-14-dev mandoc" ;;
 esac

@@ -50,7 +50,7 @@ _cloister()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local commands="create run ls inspect pause resume power-button balloon resize counters debug
-		snapshot hibernate wake templates image destroy console logs connect events info check help
+		snapshot hibernate wake templates image destroy console logs connect events drain info check help
 		version"
 	local common="--socket --tenant --json --timeout --help"
 	local spec="--file --id --template --memory-restore --kernel --initramfs --cmdline --vcpus
@@ -103,7 +103,12 @@ _cloister()
 		mapfile -t COMPREPLY < <(compgen -W "none internet list" -- "$cur")
 		return
 		;;
+	--restart)
+		mapfile -t COMPREPLY < <(compgen -W "never on-failure always" -- "$cur")
+		return
+		;;
 	--wait)
+		[[ $command == drain ]] && return
 		compopt -o nospace 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -W "tcp= http= vsock= console=" -- "$cur")
 		return
@@ -121,7 +126,8 @@ _cloister()
 
 	case $command in
 	"") words="$commands $common" ;;
-	create) words="$spec --no-wait $common" ;;
+	create) words="$spec --restart --no-wait $common" ;;
+	drain) words="--hibernate --destroy --wait --grace --no-wait --undo --status $common" ;;
 	run) words="$spec --interactive --keep --grace --raw $common" ;;
 	ls) words="--state --label $common" ;;
 	inspect | pause | resume | power-button | balloon | counters | debug | hibernate | snapshot | templates)

@@ -3,6 +3,7 @@
 #include "cli_connect.h"
 #include "cli_debug.h"
 #include "cli_devices.h"
+#include "cli_drain.h"
 #include "cli_image.h"
 #include "cli_output.h"
 #include "cli_request.h"
@@ -235,6 +236,8 @@ const struct cli_command cli_commands[] = {
 	{"connect", "ID PORT", 2, 2, cli_connect_command,
 	 "Join standard input and output with a vsock port of a guest."},
 	{"events", "", 0, 0, cli_stream_events, "Print what happens, as it happens."},
+	{"drain", "", 0, 0, cli_drain_command,
+	 "Take no new work, wait for what is under way, hibernate or destroy the rest."},
 	{"info", "", 0, 0, command_info, "Show versions, capacity and what the host enforces."},
 	{"check", "", 0, 0, cli_check, "Show what on the host is not as it should be, for admins."},
 	{"help", "[COMMAND]", 0, 1, command_help, "Print help."},

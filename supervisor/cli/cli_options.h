@@ -42,7 +42,8 @@ struct cli_options {
 	const char *allow[CLI_ALLOW_MAX], *ports[CLI_PORTS_MAX];
 	unsigned allow_count, port_count;
 	bool vsock;
-	bool no_balloon, no_wait;
+	bool no_balloon, no_wait; /* the latter also of drain */
+	const char *restart;	  /* as given: POLICY or POLICY:ATTEMPTS; of create */
 	const char *state;
 
 	/* run, destroy, console, events */
@@ -51,6 +52,10 @@ struct cli_options {
 	bool has_tail, has_since;
 	uint64_t tail, since;
 	const char *send;
+
+	/* drain */
+	bool drain_hibernate, drain_destroy, drain_undo, drain_status;
+	unsigned drain_wait_s; /* 0: not given */
 
 	/* templates import, image */
 	const char *config, *vmm_version;

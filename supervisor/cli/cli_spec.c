@@ -61,6 +61,29 @@ int cli_spec_read(const char *path, size_t max, char **body, size_t *length)
 	return 0;
 }
 
+/* 0, or an exit code after a complaint. The word itself is for the supervisor to judge. */
+static int add_restart(const struct cli_options *o, cJSON *root)
+{
+	char policy[32];
+	uint64_t attempts = 0;
+	if (!o->restart)
+		return 0;
+	size_t length = strcspn(o->restart, ":");
+	const char *number = o->restart[length] ? o->restart + length + 1 : NULL;
+	if (length == 0 || length >= sizeof(policy) ||
+	    (number && !str_to_u64(number, 0, UINT32_MAX, &attempts)))
+		return cli_usage_error("--restart: \"%s\" is not POLICY or POLICY:ATTEMPTS, like "
+				       "on-failure:3",
+				       o->restart);
+	memcpy(policy, o->restart, length);
+	policy[length] = '\0';
+	cJSON *rule = cJSON_AddObjectToObject(root, "restart");
+	cJSON_AddStringToObject(rule, "policy", policy);
+	if (number)
+		cJSON_AddNumberToObject(rule, "attempts", (double)attempts);
+	return 0;
+}
+
 static int make_json(const struct cli_options *o, cJSON *root)
 {
 	bool ok = true;
@@ -110,7 +133,8 @@ int cli_spec_make(const struct cli_options *o, char **body, size_t *length)
 	if (o->file) {
 		if (o->id || o->kernel || o->initramfs || o->cmdline || o->vcpus || o->memory_mib ||
 		    o->label_count || o->no_balloon || o->template || o->memory_restore ||
-		    o->max_vcpus || o->max_memory_mib || o->disk_count || cli_network_is_given(o))
+		    o->max_vcpus || o->max_memory_mib || o->disk_count || o->restart ||
+		    cli_network_is_given(o))
 			return cli_usage_error("--file is sent as it is: put the other options "
 					       "into the file");
 		return cli_spec_read(o->file, SPEC_MAX, body, length);
@@ -121,6 +145,8 @@ int cli_spec_make(const struct cli_options *o, char **body, size_t *length)
 	int code = root ? add_disks(o, root) : 0;
 	if (root && !code)
 		code = cli_network_add(o, root);
+	if (root && !code)
+		code = add_restart(o, root);
 	if (code) {
 		cJSON_Delete(root);
 		return code;

@@ -6,6 +6,7 @@ CLOISTER_MUST=kvm,ch,root,linux,landlock,ext4,xfs,btrfs makes such a skip a fail
 what else is tried on one file system is tried on each.
 """
 import os
+import shutil
 
 import pytest
 
@@ -19,7 +20,9 @@ _left_out = {}
 
 def need(what):
     """Skips the calling test unless `what` is there, or fails it when it must be."""
+    tool = what.removeprefix("tool:")
     reasons = {
+        what: (shutil.which(tool) is not None, f"no {tool} on PATH"),
         "root": (os.geteuid() == 0, "not run as root"),
         "kvm": (harness.have_kvm(), "/dev/kvm is not usable"),
         "ch": (harness.REAL is not None, "no cloud-hypervisor on PATH"),

@@ -47,7 +47,10 @@ WRONG_FIELDS = [
     # Known, but for later versions: never silently ignored.
     ("disks", [[{"image": "a"}], {}, "a"]),
     ("network", [{}, "on", True]), ("vsock", ["on", 1]), ("template", ["t", {}]),
-    ("ttl_s", [1, "1"]), ("restart", ["always", True]), ("wait_for", ["ready", {}]),
+    ("ttl_s", [1, "1"]), ("wait_for", ["ready", {}]),
+    ("restart", ["sometimes", True, 1, [], {}, {"policy": None}, {"policy": "always", "attempts": -1},
+                 {"policy": "always", "backoff_ms": 99}, {"policy": "always", "max": 1},
+                 {"policy": "always", "backoff_ms": 500, "backoff_max_ms": 400}]),
     ("memory_restore", ["map", "copy", "ondemand", "fast", 1, True]),
     # Unknown.
     ("kernal", ["tiny"]), ("Id", ["a"]), ("state", ["running"]), ("tenant", ["alice"]),
@@ -72,7 +75,7 @@ def test_fields_at_their_limits(host):
     host.create(id="a" * 63, cmdline="tick=0 " + "x" * 2040, memory_mib=16, balloon=False,
                 labels={"k" * 63: "v" * 128, **{f"k{n}": "" for n in range(31)}},
                 initramfs=None, disks=[], network=None, vsock=False, template=None, ttl_s=None,
-                memory_restore="auto")
+                restart=None, memory_restore="auto")
     box = host.get("a" * 63)
     assert len(box["cmdline"]) == 2047 and len(box["labels"]) == 32 and box["memory_mib"] == 16
     assert box["balloon"] is False and box["vcpus"] == 1

@@ -17,7 +17,7 @@ from harness import TENANT_UIDS, alive, wait_for
 
 CLOISTER = os.path.join(harness.BUILD, "cloister")
 COMMANDS = ["create", "run", "ls", "inspect", "pause", "resume", "power-button", "destroy", "console",
-            "logs", "events", "info", "check", "help", "version"]
+            "logs", "events", "drain", "info", "check", "help", "version"]
 
 
 def environment(host, **more):

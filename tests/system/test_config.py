@@ -84,6 +84,7 @@ def refused(make_host):
     ("limits", "version_ms = 0x100", "100 to 600000"),
     ("limits", "console_bytes = 4095", "4096 to 1048576"),
     ("limits", "event_backlog = 15", "16 to 65536"),
+    ("limits", "stop_ms = 60001", "0 to 60000"),
     ("limits", "reboots = 1001", "0 to 1000"),
     ("limits", "reboot_period_s = 0", "1 to 86400"),
     ("network", "pool = 10.0.0.0/7", "/8 to /30"),

@@ -155,6 +155,7 @@ static inline int teardown(void **unused)
 	template_close(&d.left);
 	pool_close(&d.pool);
 	events_close(&d.events);
+	drain_close(&d);
 	event_base_free(d.base);
 	chan_close(&spawner);
 	chan_close(&shim);

@@ -306,6 +306,92 @@ static void test_wake_on_another_image(void **unused)
 	assert_int_equal(host_stat(sandboxes, OWN).st_uid, 0);
 }
 
+/* ------------------------------------------------------------------ a boot on kept disks */
+
+/* As hibernate() leaves it: its disk has "guest" in it, the shim and its VMM are gone. */
+static void keep(void)
+{
+	hibernate();
+	spec.source = MSG_SOURCE_BOOT;
+	spec.restore = MSG_RESTORE_NONE;
+	spec.flags = MSG_CREATE_KEEP_DISKS;
+	spec.disks[0].made = spec.disks[1].made = MSG_DISK_ASKED;
+	order.set_fd = -1;
+}
+
+static void test_keep(void **unused)
+{
+	char word[5];
+	(void)unused;
+	keep();
+	ino_t inode = host_stat(sandboxes, OWN).st_ino;
+	/* What is in it, and when it was written, is its guest's affair; so is the image, by now.
+	 */
+	touch();
+	host_fill(images, BASE, 3 * MIB, 2, 0444);
+	if (host_open() < 0)
+		fail_msg("%s", e.text);
+	assert_int_equal(host_stat(sandboxes, OWN).st_ino, inode);
+	assert_int_equal(host_stat(sandboxes, OWN).st_uid, UID);
+	assert_int_equal(pread(disks.fd[0], word, 5, MIB), 5);
+	assert_memory_equal(word, "guest", 5);
+	assert_true(spec.disks[0].made == MSG_DISK_REFLINK ||
+		    spec.disks[0].made == MSG_DISK_COPIED);
+	assert_int_equal(spec.disks[0].size_mib, 4);
+	assert_int_equal(spec.disks[1].made, MSG_DISK_SHARED);
+	/* The second time is like the first. */
+	disks_close(&disks);
+	assert_int_equal(sets_clear_sandbox(sandboxes, KEY, &e), 0);
+	spec.disks[0].made = spec.disks[1].made = MSG_DISK_ASKED;
+	assert_int_equal(host_open(), 0);
+}
+
+static void other_image(void)
+{
+	str_copy(spec.disks[0].image, sizeof(spec.disks[0].image), "good");
+}
+static void no_meta(void)
+{
+	assert_int_equal(unlinkat(sandboxes, KEY "/disks/meta", 0), 0);
+}
+
+/* A disk is never made in the place of one that is not there, or is another. */
+static void test_kept_disk_that_is_another(void **unused)
+{
+	static const struct {
+		void (*spoil)(void);
+		const char *word;
+	} cases[] = {
+		{resize, "must have 4194304"},
+		{chown_it, "uid 700123"},
+		{chmod_it, "mode 0640"},
+		{remove_it, "disk 0 of " KEY},
+		{link_it, "2 links"},
+		{symlink_it, "symbolic"},
+		{fifo_it, ""},
+		{mount_over_it, "mount"},
+		{mount_over_all, "mount"},
+		{other_image, "not the one"},
+		{no_meta, "meta"},
+	};
+	(void)unused;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		keep();
+		cases[i].spoil();
+		unsigned before = unit_open_fds();
+		int result = host_open();
+		disks_close(&disks);
+		if (result == 0 || e.kind != ERR_INTERNAL)
+			fail_msg("case %zu: %d, kind %d: %s", i, result, (int)e.kind, e.text);
+		assert_says(e.text, cases[i].word);
+		assert_int_equal(unit_open_fds(), before);
+		unmount(OWN);
+		unmount(KEY "/disks");
+		assert_int_equal(sets_remove(sandboxes, KEY, &e), 0);
+		spec.flags = 0;
+	}
+}
+
 static int all_tests(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -317,6 +403,8 @@ static int all_tests(void)
 		T(test_wake),
 		T(test_disk_that_is_another),
 		T(test_wake_on_another_image),
+		T(test_keep),
+		T(test_kept_disk_that_is_another),
 #undef T
 	};
 	return cmocka_run_group_tests_name("disks_restore", tests, NULL, NULL);

@@ -159,6 +159,10 @@ static void test_create(void **unused)
 	BAD(status, "plugged_mib", b->spec.plugged_mib = 258);
 	BAD(status, "plugged_mib", b->spec.plugged_mib = 1);
 	BAD(create, "flags", b->flags |= MSG_CREATE_FLAGS + 1);
+	GOOD(create, b->flags |= MSG_CREATE_KEEP_DISKS);
+	BAD(create, "flags", b->flags |= MSG_CREATE_KEEP_DISKS, b->source = MSG_SOURCE_WAKE,
+	    b->restore = MSG_RESTORE_COPY);
+	GOOD(status, b->spec.flags |= MSG_CREATE_KEEP_DISKS);
 	BAD(create, "disk_count", b->disk_count = MSG_DISKS_MAX + 1);
 	BAD(create, "unused disk", b->disk_count = 1);
 	BAD(create, "disk's image", b->disk_count = 3);
@@ -450,6 +454,7 @@ static void test_sets(void **unused)
 	BAD(template, "plugged_mib", b->set.spec.plugged_mib = 2);
 	GOOD(snapshotted, );
 	BAD(snapshotted, "flags", b->set.spec.flags |= MSG_CREATE_HOTPLUG);
+	BAD(template, "flags", b->set.spec.flags |= MSG_CREATE_KEEP_DISKS);
 }
 
 /* Each reader by itself refuses another type, and any other size than its own. */

@@ -65,6 +65,7 @@ static void test_defaults(void **unused)
 	assert_int_equal(p->console_bytes, 65536);
 	assert_int_equal(p->reboots, 16);
 	assert_int_equal(c.event_backlog, 4096);
+	assert_int_equal(c.stop_ms, 5000);
 	assert_int_equal(p->user_uid, 4999);
 	assert_int_equal(p->control_gid, p->user_gid);
 	assert_true(config_ids_have(&c.admin_users, 0));

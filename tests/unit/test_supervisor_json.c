@@ -209,6 +209,20 @@ static void test_spec_faults(void **unused)
 		{"{\"kernel\":\"k\",\"template\":\"t\"}", "kernel: \"k\" is not allowed"},
 		{"{\"kernel\":\"k\",\"ttl_s\":5}", "ttl_s: 5 is not supported"},
 		{"{\"kernel\":\"k\",\"memory_restore\":\"map\"}", "memory_restore: \"map\""},
+		{"{\"kernel\":\"k\",\"restart\":true}", "restart: true is not allowed"},
+		{"{\"kernel\":\"k\",\"restart\":\"no\"}",
+		 "restart: \"no\" is not allowed; must be"},
+		{"{\"kernel\":\"k\",\"restart\":{}}", "restart.policy: missing"},
+		{"{\"kernel\":\"k\",\"restart\":{\"policy\":1}}", "restart.policy: 1"},
+		{"{\"kernel\":\"k\",\"restart\":{\"policy\":\"always\",\"attempts\":-1}}",
+		 "restart.attempts: -1"},
+		{"{\"kernel\":\"k\",\"restart\":{\"policy\":\"always\",\"backoff_ms\":99}}",
+		 "restart.backoff_ms: 99 is not allowed; must be a whole number of 100"},
+		{"{\"kernel\":\"k\",\"restart\":{\"policy\":\"always\",\"backoff_ms\":200,"
+		 "\"backoff_max_ms\":199}}",
+		 "restart.backoff_max_ms: 199 is not allowed; must be backoff_ms (200)"},
+		{"{\"kernel\":\"k\",\"restart\":{\"policy\":\"always\",\"count\":1}}",
+		 "restart: unknown field \"count\""},
 		{"{\"kernel\":\"k\",\"Vcpus\":5}", "unknown field \"Vcpus\""},
 	};
 	struct err e;
@@ -218,6 +232,34 @@ static void test_spec_faults(void **unused)
 		if (s || !strstr(e.text, cases[i][1]))
 			fail_msg("%s: \"%s\" is not in \"%s\"", cases[i][0], cases[i][1], e.text);
 	}
+}
+
+static void test_restart(void **unused)
+{
+	struct err e;
+	(void)unused;
+	struct spec *s = spec_of("{\"kernel\":\"k\",\"restart\":null}", &e);
+	assert_int_equal(s->restart.policy, SPEC_RESTART_NEVER);
+	spec_free(s);
+	s = spec_of("{\"kernel\":\"k\",\"restart\":\"on-failure\"}", &e);
+	assert_int_equal(s->restart.policy, SPEC_RESTART_ON_FAILURE);
+	assert_int_equal(s->restart.attempts, 0);
+	assert_int_equal(s->restart.backoff_ms, 1000);
+	assert_int_equal(s->restart.backoff_max_ms, 60000);
+	spec_free(s);
+	s = spec_of("{\"template\":\"t\",\"restart\":{\"backoff_max_ms\":200,\"attempts\":7,"
+		    "\"policy\":\"always\"}}",
+		    &e);
+	assert_int_equal(s->restart.policy, SPEC_RESTART_ALWAYS);
+	assert_int_equal(s->restart.attempts, 7);
+	assert_int_equal(s->restart.backoff_ms, 200);
+	assert_int_equal(s->restart.backoff_max_ms, 200);
+	spec_free(s);
+	s = spec_of("{\"kernel\":\"k\",\"restart\":{\"backoff_ms\":90000,"
+		    "\"policy\":\"always\"}}",
+		    &e);
+	assert_int_equal(s->restart.backoff_max_ms, 90000);
+	spec_free(s);
 }
 
 static void test_ids(void **unused)
@@ -237,7 +279,7 @@ int main(void)
 		cmocka_unit_test(test_strict),	      cmocka_unit_test(test_many_members_and_depth),
 		cmocka_unit_test(test_accepted),      cmocka_unit_test(test_spec),
 		cmocka_unit_test(test_counters_text), cmocka_unit_test(test_spec_faults),
-		cmocka_unit_test(test_ids),
+		cmocka_unit_test(test_ids),	      cmocka_unit_test(test_restart),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,6 +37,10 @@ static void test_life(void **unused)
 	expect(STATE_RUNNING, STATE_GUEST_OFF, STATE_STOPPED);
 	expect(STATE_RUNNING, STATE_VMM_LOST, STATE_CRASHED);
 	expect(STATE_PAUSED, STATE_RESUME_LOST, STATE_FAILED);
+	expect(STATE_STOPPED, STATE_ASK_RESTART, STATE_CREATING);
+	expect(STATE_CRASHED, STATE_ASK_RESTART, STATE_CREATING);
+	expect(STATE_FAILED, STATE_ASK_RESTART, STATE_CREATING);
+	expect(STATE_CREATING, STATE_RESTART_FAILED, STATE_CRASHED);
 	expect(STATE_DESTROYING, STATE_DESTROYED, STATE_NONE);
 	expect(STATE_DESTROYING, STATE_DESTROY_FAILED, STATE_FAILED);
 }
@@ -91,6 +95,9 @@ static void test_sets_refused(void **unused)
 		for (size_t k = 0; k < sizeof(busy) / sizeof(busy[0]); k++)
 			assert_false(state_step(busy[k], asked[i], &step));
 	assert_false(state_step(STATE_RUNNING, STATE_ASK_WAKE, &step));
+	assert_false(state_step(STATE_RUNNING, STATE_ASK_RESTART, &step));
+	assert_false(state_step(STATE_HIBERNATED, STATE_ASK_RESTART, &step));
+	assert_false(state_step(STATE_DESTROYING, STATE_ASK_RESTART, &step));
 	assert_false(state_step(STATE_HIBERNATED, STATE_ASK_RESUME, &step));
 	assert_false(state_step(STATE_HIBERNATED, STATE_ASK_SNAPSHOT, &step));
 	assert_false(state_step(STATE_SNAPSHOTTING, STATE_HIBERNATED_NOW, &step));

@@ -2,6 +2,8 @@
 /* supervisor/store_record, store_spec, store_json: records as bytes. */
 #include "daemonworld.h"
 
+#include "spec_restart.h"
+
 #include "store_record.h"
 
 #include <sha256.h>
@@ -93,6 +95,17 @@ static struct spec *any_spec(void)
 	if (any(2))
 		s->wait = (struct msg_wait){
 			.kind = MSG_WAIT_CONSOLE, .timeout_ms = 1 + any(1000), .text = "up \"x\""};
+	if (any(2)) {
+		uint32_t most = SPEC_RESTART_MS_MIN + any(1000);
+		s->restart = (struct spec_restart_rule){
+			.policy = (enum spec_restart)(1 + any(SPEC_RESTART_COUNT - 1)),
+			.attempts = any(9),
+			.backoff_ms = SPEC_RESTART_MS_MIN + any(most - SPEC_RESTART_MS_MIN + 1),
+			.backoff_max_ms = most};
+		s->first.vcpus = 1 + any(5);
+		s->first.balloon_mib = any(40);
+		s->first.restore = (enum msg_restore)any(MSG_RESTORE_COUNT);
+	}
 	uint32_t labels = any(3) ? any(4) : SPEC_LABELS_MAX;
 	for (uint32_t i = 0; i < labels; i++) {
 		if (!s->labels)
@@ -129,6 +142,18 @@ static struct store_record any_record(void)
 					   .console_end = any(1000)};
 		any_text(r.exit.detail, sizeof(r.exit.detail));
 	}
+	if (r.spec->restart.policy == SPEC_RESTART_NEVER)
+		return r;
+	r.restart = (struct store_restart){.count = any(100),
+					   .streak = any(10),
+					   .delay_ms = any(1000),
+					   .due = any(2),
+					   .starting = any(2),
+					   .next_real_us = any(2) ? 1764033000123456 : 0,
+					   .has_last = any(2)};
+	if (r.restart.has_last)
+		r.restart.last = (struct msg_exit){
+			.cause = MSG_CAUSE_SECCOMP, .code = -1, .at_real_us = 5, .detail = "so"};
 	return r;
 }
 
@@ -144,6 +169,9 @@ static void assert_same_spec(const struct spec *a, const struct spec *b)
 	assert_int_equal(a->plugged_mib, b->plugged_mib);
 	assert_int_equal(a->hotplug, b->hotplug);
 	assert_memory_equal(&a->wait, &b->wait, sizeof(a->wait));
+	assert_memory_equal(&a->restart, &b->restart, sizeof(a->restart));
+	if (a->restart.policy != SPEC_RESTART_NEVER)
+		assert_memory_equal(&a->first, &b->first, sizeof(a->first));
 	assert_true(!a->template == !b->template);
 	if (a->template)
 		assert_string_equal(a->template, b->template);
@@ -310,6 +338,16 @@ static void test_content(void **unused)
 	with("\"boot\":\"b\"", "\"boot\":\"0123456789012345678901234567890123456789\"", ERR_INVALID,
 	     "record.boot");
 	with("\"spec\":{", "\"spec\":{\"labels\":{\"A\":\"b\"},", ERR_INVALID, "labels");
+	with("\"spec\":{", "\"spec\":{\"restart\":{},", ERR_INVALID, "restart.policy");
+	with("\"spec\":{",
+	     "\"spec\":{\"restart\":{\"policy\":\"always\",\"attempts\":0,\"backoff_ms\":99,"
+	     "\"backoff_max_ms\":100,\"vcpus\":1,\"balloon_mib\":0,\"restore\":\"none\"},",
+	     ERR_INVALID, "restart.backoff_ms");
+	with("\"spec\":{",
+	     "\"spec\":{\"restart\":{\"policy\":\"always\",\"attempts\":0,\"backoff_ms\":100,"
+	     "\"backoff_max_ms\":100,\"vcpus\":1,\"balloon_mib\":0,\"restore\":\"none\"},",
+	     ERR_NONE, "");
+	with("\"spec\":{", "\"restart\":{\"count\":-1},\"spec\":{", ERR_INVALID, "restart.count");
 	/* What is not known here a later version has put there. */
 	with("\"spec\":{", "\"spec\":{\"later\":1,", ERR_VERSION, "spec has a member");
 	with("\"state\"", "\"later\":1,\"state\"", ERR_VERSION, "record has a member");
