@@ -146,9 +146,15 @@ int sets_remove_template(int templates_fd, const char *key, struct err *e)
 {
 	char staged[NAME_KEY_SIZE + 8];
 	snprintf(staged, sizeof(staged), SETS_STAGING_PREFIX "%s", key);
-	if (sets_remove(templates_fd, key, e) < 0)
+	if (sets_is_abandoned(templates_fd, staged) && sets_remove(templates_fd, staged, e) < 0)
 		return -1;
-	return sets_is_abandoned(templates_fd, staged) ? sets_remove(templates_fd, staged, e) : 0;
+	/* First of all its name goes: if we are ended half-way no half of a template is there. */
+	if (renameat2(templates_fd, key, templates_fd, staged, RENAME_NOREPLACE) == 0)
+		return sets_remove(templates_fd, staged, e);
+	if (errno == ENOENT)
+		return 0;
+	/* A shim writes one of that name, or the file system cannot do it. */
+	return sets_remove(templates_fd, key, e);
 }
 
 int sets_empty(int dir_fd, struct err *e)
