@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -22,8 +23,10 @@ enum when {
 	NO_THREADS, /* a step unless it makes a thread */
 	NO_QUERY,   /* ioctl: a step unless it only asks */
 	LOCKS,	    /* fcntl: a step if it takes a lock, RESOURCE if it makes a descriptor */
-	NEW_MEMORY, /* mmap, brk: RESOURCE */
+	WATCHES,    /* epoll_ctl: RESOURCE if it adds */
+	NEW_MEMORY, /* mmap: RESOURCE */
 	LAST,	    /* a step, and cannot fail */
+	NEVER,
 };
 
 #define NO_PATH (-1)
@@ -121,7 +124,7 @@ static const struct known table[] = {
 	CALL(memfd_create, RESOURCE, EMFILE, NO_PATH),
 	CALL(eventfd2, RESOURCE, EMFILE, NO_PATH),
 	CALL(epoll_create1, RESOURCE, EMFILE, NO_PATH),
-	CALL(epoll_ctl, RESOURCE, ENOSPC, NO_PATH),
+	CALL(epoll_ctl, WATCHES, ENOSPC, NO_PATH),
 	CALL(timerfd_create, RESOURCE, EMFILE, NO_PATH),
 	CALL(signalfd4, RESOURCE, EMFILE, NO_PATH),
 	CALL(pidfd_open, RESOURCE, EMFILE, NO_PATH),
@@ -187,7 +190,7 @@ static enum when resolve(const struct known *k, pid_t tid, const uint64_t args[6
 	case BY_FLAGS:
 		return opens_for_change(k, tid, args) ? ALWAYS : RESOURCE;
 	case NO_LOG:
-		return args[0] == STDERR_FILENO ? LAST + 1 : ALWAYS;
+		return args[0] == STDERR_FILENO ? NEVER : ALWAYS;
 	case NO_THREADS:
 		return makes_thread(k, tid, args) ? RESOURCE : ALWAYS;
 	case NO_QUERY:
@@ -195,7 +198,9 @@ static enum when resolve(const struct known *k, pid_t tid, const uint64_t args[6
 	case LOCKS:
 		if (args[1] == F_SETLK || args[1] == F_OFD_SETLK)
 			return ALWAYS;
-		return args[1] == F_DUPFD || args[1] == F_DUPFD_CLOEXEC ? RESOURCE : LAST + 1;
+		return args[1] == F_DUPFD || args[1] == F_DUPFD_CLOEXEC ? RESOURCE : NEVER;
+	case WATCHES:
+		return args[1] == EPOLL_CTL_ADD ? RESOURCE : NEVER;
 	case NEW_MEMORY:
 		return RESOURCE;
 	default:

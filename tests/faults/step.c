@@ -254,6 +254,15 @@ static bool take_all(void)
 	return tid == 0;
 }
 
+/* Whether the call that was hit is still being made. */
+static bool is_pending(void)
+{
+	for (size_t i = 0; i < s.task_count; i++)
+		if (s.tasks[i].dies || s.tasks[i].fails)
+			return true;
+	return false;
+}
+
 /* ------------------------------------------------------------------ start */
 
 /* Gives how many threads it found that it did not have yet. */
@@ -370,6 +379,11 @@ int main(int argc, char **argv)
 		if (sigwait(&mask, &sig) != 0)
 			return 1;
 	}
+	/* Who waits for the call's effect may be faster than the call's own end. */
+	const struct timespec patience = {.tv_sec = 2};
+	sigdelset(&mask, SIGTERM);
+	while (take_all() && is_pending() && sigtimedwait(&mask, NULL, &patience) > 0)
+		;
 	/* Whoever is traced is let go by our end, whatever it is doing (ptrace(2)). */
 	printf("count %lu\n", s.count);
 	return 0;
