@@ -8,9 +8,9 @@
 #include "snapshot.h"
 #include "spawner.h"
 #include "spec_disk.h"
+#include "store_load.h"
 #include "teardown.h"
 #include "util.h"
-#include "view.h"
 #include "watcher.h"
 
 #include <dirent.h>
@@ -90,6 +90,7 @@ static void half_ended(void *arg, struct msg *m, const struct err *why)
 	(void)m;
 	if (why) {
 		log_error("%s: in mid-create, and was not ended: %s", c->key, why->text);
+		registry_report(&c->all->d->registry, c->key);
 		pool_adopt(&c->all->d->pool, &c->network);
 		settled(c);
 	} else if (!c->has_dir) {
@@ -151,6 +152,7 @@ static void adopt(struct candidate *c, const struct msg_status *s)
 	sandbox_keep_address(sb);
 	sb->shim = SANDBOX_SHIM_UP;
 	sb->created_real_us = s->created_real_us;
+	store_load_match(sb);
 	sb->vmm_pid = s->created.vmm_pid;
 	str_copy(sb->vmm_version, sizeof(sb->vmm_version), s->created.vmm_version);
 	sb->timings.shim = s->created.timings;
@@ -346,6 +348,7 @@ static struct sandbox *new_record(struct daemon *d, struct template *t)
 	sb->shim = SANDBOX_SHIM_GONE;
 	sb->created_real_us = t->created_real_us;
 	sb->last.whole = true;
+	store_load_match(sb);
 	return sb;
 }
 
@@ -359,19 +362,19 @@ static void note_dir(struct sandbox *sb, const struct template *t)
 	sb->has_dir = true;
 	sb->set_content = t->content;
 	sb->set_bytes = t->allocated_bytes;
+	sb->set_real_us = t->created_real_us;
 }
 
 static void adopt_hibernated(struct daemon *d, struct template *t)
 {
-	struct sandbox *sb = registry_find(&d->registry, t->key);
-	if (!sb) {
-		sb = new_record(d, t);
-		if (!sb)
-			return;
-		sandbox_step(sb, STATE_ADOPT_HIBERNATED, "hibernated by an earlier supervisor",
-			     NULL);
-	}
+	struct sandbox *sb = registry_find(&d->registry, t->key), *fresh = NULL;
+	if (!sb)
+		fresh = sb = new_record(d, t);
+	if (!sb)
+		return;
 	note_dir(sb, t);
+	if (fresh)
+		store_load_begin(sb, true);
 }
 
 /* The disks of one whose VMM and shim are gone: they are its tenant's until it destroys them. */
@@ -390,22 +393,7 @@ static void adopt_left(struct daemon *d, struct template *t)
 	/* A set that cannot be woken is one that was. */
 	if (has_memory(t))
 		sb->spec->source = MSG_SOURCE_WAKE;
-	sb->exit = calloc(1, sizeof(*sb->exit));
-	cJSON *more = cJSON_CreateObject();
-	if (sb->exit) {
-		*sb->exit = (struct msg_exit){
-			.cause = MSG_CAUSE_SHIM_LOST,
-			.code = -1,
-			.phase = MSG_PHASE_ENDED,
-			.at_real_us = clock_real_us(),
-		};
-		str_copy(sb->exit->detail, sizeof(sb->exit->detail),
-			 "its VMM ended while no supervisor watched it, it is not known how or "
-			 "when; its disks are kept until it is destroyed");
-		if (more)
-			cJSON_AddItemToObject(more, "exit", view_exit(sb->exit));
-	}
-	sandbox_step(sb, STATE_ADOPT_CRASHED, msg_cause_name(MSG_CAUSE_SHIM_LOST), more);
+	store_load_begin(sb, false);
 }
 
 void adopt_sleeping(struct daemon *d)

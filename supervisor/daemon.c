@@ -9,6 +9,8 @@
 #include "notify.h"
 #include "sandbox.h"
 #include "spawner.h"
+#include "store.h"
+#include "store_load.h"
 #include "teardown.h"
 #include "util.h"
 #include "vmm_version.h"
@@ -24,6 +26,7 @@
 #include <unistd.h>
 
 #define EXIT_USAGE 2
+#define FLUSH_MS   5000 /* for what is not in the store yet, at the end */
 
 struct arguments {
 	const char *config;
@@ -132,6 +135,7 @@ static void on_adopted(struct daemon *d)
 {
 	struct err e;
 	adopt_sleeping(d);
+	store_load_settle(d);
 	if (control_open(d, &e) < 0) {
 		log_error("%s", e.text);
 		daemon_stop(d, 1);
@@ -181,7 +185,9 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	template_open(&d->sleeping);
 	template_open(&d->left);
 	if (events_open(&d->events, d->config.event_backlog, e) < 0 ||
-	    pool_open(&d->pool, &d->config.policy, e) < 0) {
+	    pool_open(&d->pool, &d->config.policy, e) < 0 ||
+	    !(d->store = store_open(d, d->host.store_dir, e)) ||
+	    store_load_open(d, d->host.store_dir, e) < 0) {
 		fd_close(&link_fd);
 		return -1;
 	}
@@ -189,10 +195,13 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	if (!d->spawner)
 		return -1;
 	event_base_dispatch(d->base);
+	store_flush(d->store, FLUSH_MS);
 	/* Requests in flight have no answer any more; their connections end. */
 	control_close(d->control);
 	for (struct sandbox *sb; (sb = TAILQ_FIRST(&d->registry.list));)
 		teardown_forget(sb);
+	store_close(d->store);
+	store_load_close(d);
 	spawner_close(d->spawner);
 	registry_close(&d->registry);
 	template_close(&d->templates);

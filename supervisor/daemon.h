@@ -17,6 +17,8 @@
 struct control;
 struct control_connect;
 struct spawner;
+struct store;
+struct store_load;
 
 LIST_HEAD(daemon_connects, control_connect);
 
@@ -30,6 +32,8 @@ struct daemon {
 	struct template_table templates;
 	struct template_table sleeping; /* sets of hibernated sandboxes, until they have records */
 	struct template_table left;	/* what is left of others: MSG_TEMPLATE_LEFT; until then */
+	struct store *store;
+	struct store_load *recorded; /* what the store had at start, until it is matched */
 	struct spawner *spawner;
 	struct control *control;
 	struct daemon_connects connects; /* connections of clients to guests */

@@ -120,6 +120,17 @@ static int make_run(struct host *h, const struct policy *p, struct err *e)
 	return 0;
 }
 
+static int read_boot(struct host *h, struct err *e)
+{
+	CLEANUP_FD int dir = open("/proc/sys/kernel/random", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return err_errno(e, errno, "open /proc/sys/kernel/random");
+	if (file_read_text(dir, "boot_id", h->boot, sizeof(h->boot), e) < 0)
+		return -1;
+	h->boot[strcspn(h->boot, "\n")] = '\0';
+	return 0;
+}
+
 /* The id that cgroups and other host-wide things of this state directory carry. */
 static int read_instance(struct host *h, struct policy *p, struct err *e)
 {
@@ -157,7 +168,7 @@ int host_prepare(struct host *h, struct config *c, struct err *e)
 	h->run_dir = open_path(p->run_dir, e);
 	/* Nothing of another daemon's is touched before the locks say that there is none. */
 	if (h->run_dir < 0 || host_lock_dirs(h, p, e) < 0 || make_state(h, p, e) < 0 ||
-	    make_run(h, p, e) < 0 || read_instance(h, p, e) < 0 ||
+	    make_run(h, p, e) < 0 || read_instance(h, p, e) < 0 || read_boot(h, e) < 0 ||
 	    host_find_cgroup(p->cgroup_mount, sizeof(p->cgroup_mount), e) < 0)
 		return -1;
 	CLEANUP_FD int cgroup = -1;

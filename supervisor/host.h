@@ -21,6 +21,7 @@ struct host {
 	int shims_dir;
 	int kernels_dir, initramfs_dir, disks_dir;
 	int store_dir;
+	char boot[40];		    /* the id of the host's boot: random(4), boot_id */
 	int control;		    /* bound, not yet listening */
 	int locks[HOST_LOCK_COUNT]; /* -1: no cgroup to lock */
 };

@@ -162,6 +162,7 @@ static void on_balloon(void *arg, struct msg *m, const struct err *why)
 	(void)m;
 	if (!why) {
 		sb->spec->balloon_mib = sb->asked.balloon_mib;
+		store_note(sb);
 		cJSON *more = cJSON_CreateObject();
 		cJSON_AddNumberToObject(more, "target_mib", sb->spec->balloon_mib);
 		events_emit(&sb->d->events, sb->id, sb->tenant, "balloon", more);
@@ -191,6 +192,7 @@ int operate_balloon(struct sandbox *sb, uint32_t target_mib, sandbox_done_fn *fn
 
 static void tell_resized(struct sandbox *sb)
 {
+	store_note(sb);
 	cJSON *more = cJSON_CreateObject();
 	cJSON_AddNumberToObject(more, "vcpus", sb->spec->vcpus);
 	cJSON_AddNumberToObject(more, "memory_mib", sb->spec->memory_mib + sb->spec->plugged_mib);

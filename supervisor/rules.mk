@@ -2,7 +2,7 @@
 # cloisterd: a library of everything, and a main.c that only starts it.
 SUPERVISOR_SOURCES := $(filter-out supervisor/main.c,$(wildcard supervisor/*.c))
 SUPERVISOR_OBJECTS := $(patsubst %.c,$(B)/%.o,$(SUPERVISOR_SOURCES))
-SUPERVISOR_LIBS    := -levent_core -levent_extra -lcjson -lcap-ng -linih
+SUPERVISOR_LIBS    := -levent_core -levent_extra -lcjson -lcap-ng -linih -lmd -pthread
 
 PROGRAMS += $(B)/cloisterd
 

@@ -52,6 +52,7 @@ struct sandbox *sandbox_new(struct daemon *d, const char *tenant, const char *id
 void sandbox_free(struct sandbox *sb)
 {
 	registry_remove(&sb->d->registry, sb);
+	store_forget(sb);
 	if (sb->addressed)
 		pool_release(&sb->d->pool, &sb->spec->network);
 	sandbox_release_template(sb);
@@ -113,6 +114,8 @@ bool sandbox_step(struct sandbox *sb, enum state_event event, const char *reason
 	cJSON_Delete(more);
 	log_info("%s: %s -> %s (%s)", sb->key, state_name(from), state_name(step.next), reason);
 	events_emit(&sb->d->events, sb->id, sb->tenant, "state", o);
+	if (step.next != STATE_NONE)
+		store_note(sb);
 	return true;
 }
 
@@ -169,6 +172,8 @@ void sandbox_reset(struct sandbox *sb, bool keep_console)
 	sb->vmm_pid = 0;
 	sb->vmm_version[0] = '\0';
 	sb->acked = false;
+	sb->collected = false;
+	sb->recording = false;
 	sb->set_safe = false;
 }
 
@@ -178,6 +183,57 @@ static void fail_create(struct sandbox *sb, const struct err *why)
 	sandbox_set_fail(sb, why);
 	if (sandbox_is_starting(sb))
 		teardown_await(sb, daemon_deadline(sb->d, POLICY_DEADLINE_DESTROY));
+}
+
+/* ------------------------------------------------------------------ its record */
+
+static void nobody(void *arg, const struct sandbox *sb, const struct err *why)
+{
+	(void)arg;
+	(void)sb;
+	(void)why;
+}
+
+/* What is not recorded was not created: it goes, and the create answers why. */
+static void fail_unrecorded(struct sandbox *sb, const struct err *why)
+{
+	struct err e;
+	struct state_step step;
+	if (sb->state == STATE_CREATING) {
+		sandbox_set_fail(sb, why);
+		/* STARTING: the answer to START goes on. */
+		if (sb->shim == SANDBOX_SHIM_UP)
+			teardown_await(sb, 0);
+	} else if (sb->op == SANDBOX_OP_CREATE && state_step(sb->state, STATE_ASK_DESTROY, &step)) {
+		sandbox_set_fail(sb, why);
+		if (teardown_destroy(sb, 0, nobody, NULL, &e) < 0)
+			log_error("%s: %s", sb->key, e.text);
+	}
+}
+
+/* Written while the shim starts; nothing waits for this alone. */
+static void on_recorded(struct sandbox *sb, const struct err *why)
+{
+	if (why)
+		fail_unrecorded(sb, why);
+}
+
+static void on_committed(struct sandbox *sb, const struct err *why)
+{
+	if (why)
+		fail_unrecorded(sb, why);
+	else if (sb->op == SANDBOX_OP_CREATE && sb->state != STATE_DESTROYING)
+		sandbox_op_done(sb, NULL);
+}
+
+/* It runs; its create is answered when its record says so, which is on its way. */
+static void commit(struct sandbox *sb)
+{
+	struct err e;
+	if (store_commit(sb, on_committed, &e) < 0)
+		fail_unrecorded(sb, &e);
+	else if (sb->keep_failed)
+		sandbox_op_done(sb, NULL); /* wait=none: it was answered before */
 }
 
 static void tell_started(struct sandbox *sb)
@@ -194,9 +250,14 @@ static void tell_started(struct sandbox *sb)
 	/* The shim has taken the memory out of a set that cannot be woken again. */
 	if (sb->state == STATE_WAKING && spec_disk_find_writable(sb->spec, false) >= 0)
 		sb->set_bytes = 0;
-	sandbox_step(sb, sb->state == STATE_WAKING ? STATE_WOKEN : STATE_CREATED,
+	bool woken = sb->state == STATE_WAKING;
+	sandbox_step(sb, woken ? STATE_WOKEN : STATE_CREATED,
 		     waited ? "the guest is ready" : "the guest runs", more);
-	sandbox_op_done(sb, NULL);
+	/* A power failure takes the VMM with it, and the set that it came from is still there. */
+	if (woken)
+		sandbox_op_done(sb, NULL);
+	else
+		commit(sb);
 }
 
 static void on_created(void *arg, struct msg *m, const struct err *why)
@@ -226,8 +287,8 @@ static void on_created(void *arg, struct msg *m, const struct err *why)
 	sb->timings.shim = created.timings;
 	sb->timings.total_us = (uint32_t)(clock_us() - sb->asked_us);
 	sandbox_release_template(sb);
-	/* A destroy that came meanwhile goes its own way. */
-	if (sandbox_is_starting(sb))
+	/* A destroy that came meanwhile goes its own way, as does one that was not recorded. */
+	if (sandbox_is_starting(sb) && !sb->fail)
 		tell_started(sb);
 }
 
@@ -281,8 +342,8 @@ static void on_started(void *arg, struct msg *m, const struct err *why)
 		return;
 	}
 	sb->timings.spawn_us = started.took_us;
-	if (!sandbox_is_starting(sb)) {
-		/* Destroyed before it began. */
+	if (!sandbox_is_starting(sb) || sb->fail) {
+		/* Destroyed before it began, or not recorded. */
 		fd_close(&fd);
 		sb->shim = SANDBOX_SHIM_LEAVING;
 		teardown_await(sb, 0);
@@ -340,7 +401,11 @@ struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec
 	sb->has_dir = spec_disk_own_mib(spec) > 0;
 	sb->op = SANDBOX_OP_CREATE;
 	sb->op_waiter = (struct sandbox_waiter){.fn = fn, .arg = arg};
+	sb->stored.creating = true;
 	sandbox_step(sb, STATE_ASK_CREATE, "create was asked for", NULL);
+	struct err why;
+	if (store_put(sb, on_recorded, &why) < 0)
+		fail_unrecorded(sb, &why);
 	return sb;
 }
 

@@ -9,6 +9,7 @@
 #include "link.h"
 #include "spec.h"
 #include "state.h"
+#include "store.h"
 
 #include <sys/queue.h>
 
@@ -87,9 +88,10 @@ struct sandbox {
 	struct transcript *transcript; /* followers of a live one; NULL: none */
 
 	/* What it has on disk, and sets: see snapshot.h. */
-	bool has_dir;	    /* disks or a set of its own may lie there: they go with the record */
-	bool removing;	    /* the spawner has been asked to remove them */
-	uint64_t set_bytes; /* what its own set takes, for the quotas */
+	bool has_dir;	     /* disks or a set of its own may lie there: they go with the record */
+	bool removing;	     /* the spawner has been asked to remove them */
+	uint64_t set_bytes;  /* what its own set takes, for the quotas */
+	int64_t set_real_us; /* when that was made; 0: not known */
 	uint64_t granted_bytes;	 /* what the one in the making may take */
 	struct template *from;	 /* read by the create in flight */
 	struct template *making; /* its name is reserved for the snapshot in flight */
@@ -110,6 +112,12 @@ struct sandbox {
 	struct sandbox_waiter op_waiter;
 	struct sandbox_waiter *end_waiters;
 
+	/* See store.h and store_load.h. */
+	struct store_mark stored;
+	int64_t destroy_by_real_us; /* a destroy was asked for, its grace ends then; 0: none */
+	bool recording;		    /* the record that its end, or its hibernation, waits for */
+	bool collected;		    /* its console is read out: only the record is waited for */
+
 	struct err *fail; /* why the create, the wake or the resume failed */
 	struct event *timer;
 	char *leftover; /* what clear-up left, NULL: nothing */
@@ -118,7 +126,9 @@ struct sandbox {
 	bool keep_failed; /* wait=none: a failed create stays as a record */
 	bool acked;	  /* EXIT_ACK is sent */
 	bool ending;	  /* an END request is under way */
-	bool dir_left;	  /* leftover is about its directory, which the spawner could not remove */
+	bool dir_left;	  /* leftover is about its directory or record: nobody runs any more */
+	bool unrecording; /* its record is being removed */
+	bool unrecorded;  /* it has none any more */
 };
 
 /*

@@ -256,6 +256,30 @@ int snapshot_template(struct sandbox *sb, const char *name, sandbox_done_fn *fn,
 
 /* ------------------------------------------------------------------ hibernate */
 
+/* Its set is safe, and its VMM's end under way: that cannot be taken back any more. */
+static void on_recorded(struct sandbox *sb, const struct err *why)
+{
+	struct err e;
+	if (!sb->recording)
+		return;
+	sb->recording = false;
+	if (why) {
+		e = *why;
+		err_prefix(&e, "it hibernates and its set is safe, but that is not recorded yet");
+		sandbox_set_fail(sb, &e);
+	}
+	if (sb->state == STATE_HIBERNATING && sb->shim == SANDBOX_SHIM_GONE)
+		snapshot_hibernated(sb);
+}
+
+static void record_set(struct sandbox *sb)
+{
+	struct err e;
+	sb->recording = true;
+	if (store_put(sb, on_recorded, &e) < 0)
+		on_recorded(sb, &e);
+}
+
 static void on_set_written(void *arg, struct msg *m, const struct err *why)
 {
 	static struct msg_snapshotted said;
@@ -270,7 +294,9 @@ static void on_set_written(void *arg, struct msg *m, const struct err *why)
 	over(sb);
 	sb->set_content = said.set.content;
 	sb->set_bytes = said.set.allocated_bytes;
+	sb->set_real_us = said.set.created_real_us;
 	sb->set_safe = true;
+	record_set(sb);
 	/* EXIT follows; a shim that cannot end its VMM has the spawner do it. */
 	if (sb->state == STATE_HIBERNATING)
 		teardown_await(sb, daemon_deadline(sb->d, POLICY_DEADLINE_SHUTDOWN) +
@@ -305,6 +331,12 @@ void snapshot_vmm_ended(struct sandbox *sb)
 
 void snapshot_hibernated(struct sandbox *sb)
 {
+	struct err e = {0};
+	/* Its record is what says so to the next supervisor. */
+	if (sb->recording)
+		return;
+	if (sb->fail)
+		e = *sb->fail;
 	if (sb->leftover)
 		log_error("%s: left behind: %s; destroy tries again", sb->key, sb->leftover);
 	over(sb);
@@ -313,7 +345,7 @@ void snapshot_hibernated(struct sandbox *sb)
 	/* No memory but its record's stays; what followers have not had yet goes at the wake. */
 	sandbox_reset(sb, transcript_is_followed(sb));
 	sandbox_step(sb, STATE_HIBERNATED_NOW, "its set is safe", NULL);
-	sandbox_op_done(sb, NULL);
+	sandbox_op_done(sb, e.kind ? &e : NULL);
 }
 
 /* ------------------------------------------------------------------ what is left */

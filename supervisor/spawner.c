@@ -3,6 +3,7 @@
 
 #include "daemon.h"
 #include "log.h"
+#include "store_load.h"
 #include "teardown.h"
 #include "util.h"
 
@@ -62,6 +63,7 @@ static void on_record(void *arg, struct msg *m)
 	log_info("%s: its shim, which had no record here, has gone%s%s", gone.key,
 		 gone.clear ? "" : " and left ", gone.clear ? "" : gone.detail);
 	registry_unreport(&s->d->registry, gone.key);
+	store_load_settle_key(s->d, gone.key);
 }
 
 static void on_closed(void *arg, const struct err *why)

@@ -105,7 +105,7 @@ static int take_balloon(struct spec *s, const cJSON *v, struct err *e)
 	return 0;
 }
 
-static int take_labels(struct spec *s, const cJSON *v, struct err *e)
+int spec_read_labels(struct spec *s, const cJSON *v, struct err *e)
 {
 	if (!cJSON_IsObject(v) || cJSON_GetArraySize(v) > SPEC_LABELS_MAX)
 		return refuse(v, "an object of at most 32 strings", e);
@@ -174,7 +174,7 @@ static const struct {
 	{"max_vcpus", true, take_max_vcpus},
 	{"max_memory_mib", true, take_max_memory},
 	{"balloon", true, take_balloon},
-	{"labels", false, take_labels},
+	{"labels", false, spec_read_labels},
 	{"disks", true, spec_disk_read},
 	{"network", false, spec_network_read},
 	{"vsock", true, take_vsock},

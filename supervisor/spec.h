@@ -53,6 +53,9 @@ struct template;
  */
 struct spec *spec_from_json(const cJSON *body, struct err *e);
 
+/* Reads the field "labels"; ERR_INVALID names what is wrong. */
+int spec_read_labels(struct spec *s, const cJSON *v, struct err *e);
+
 /* From what an adopted shim says; it was checked when read. NULL: no memory. */
 struct spec *spec_from_msg(const struct msg_create *m, struct err *e);
 

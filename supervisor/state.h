@@ -58,6 +58,9 @@ enum state_event {
 	STATE_ADOPT_SNAPSHOTTING,
 	STATE_ADOPT_HIBERNATED,
 	STATE_ADOPT_CRASHED, /* its VMM ended while no supervisor was there */
+	STATE_ADOPT_STOPPED, /* as an earlier supervisor recorded it */
+	STATE_ADOPT_FAILED,
+	STATE_ADOPT_DESTROYING, /* to be destroyed: asked for earlier, or never made */
 	STATE_SET_SAFE, /* the VMM was ended on purpose: hibernated, as an earlier supervisor asked
 			 */
 	STATE_GUEST_OFF,

@@ -84,13 +84,46 @@ static bool remove_dir(struct sandbox *sb)
 	return false;
 }
 
+static void on_unrecorded(struct sandbox *sb, const struct err *why)
+{
+	sb->unrecording = false;
+	if (why) {
+		set_leftover(sb, why->text);
+		sb->dir_left = true;
+	} else {
+		sb->unrecorded = true;
+	}
+	conclude(sb);
+}
+
+/* True: its record is being removed, the last thing that is left of it, and that goes on. */
+static bool remove_record(struct sandbox *sb)
+{
+	struct err e;
+	if (sb->unrecording)
+		return true;
+	if (sb->unrecorded || sb->leftover)
+		return false;
+	if (store_remove(sb, on_unrecorded, &e) == 0) {
+		sb->unrecording = true;
+		return true;
+	}
+	set_leftover(sb, e.text);
+	sb->dir_left = true;
+	return false;
+}
+
 static void finish_destroy(struct sandbox *sb)
 {
 	struct err e;
-	err_set(&e, ERR_STATE, 0, "it was destroyed meanwhile");
-	sandbox_op_done(sb, &e);
-	if (remove_dir(sb))
+	/* A create that was not recorded is destroyed for that, and says so. */
+	if (sb->op == SANDBOX_OP_CREATE && sb->fail)
+		e = *sb->fail;
+	else
+		err_set(&e, ERR_STATE, 0, "it was destroyed meanwhile");
+	if (remove_dir(sb) || remove_record(sb))
 		return;
+	sandbox_op_done(sb, &e);
 	if (sb->leftover) {
 		err_set(&e, ERR_INTERNAL, 0,
 			"not all of it could be cleared up: %s; the record stays, try destroy "
@@ -119,6 +152,8 @@ static void finish_failed_create(struct sandbox *sb)
 		return;
 	if (sb->fail)
 		e = *sb->fail;
+	if (!sb->keep_failed && remove_record(sb))
+		return;
 	if (sb->leftover) {
 		log_error("%s: left behind: %s", sb->key, sb->leftover);
 		sb->keep_failed = true;
@@ -226,6 +261,11 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	ask_end(sb);
 }
 
+void teardown_go_on(struct sandbox *sb)
+{
+	finish(sb);
+}
+
 void teardown_await(struct sandbox *sb, uint32_t ms)
 {
 	if (sb->ending || sb->shim == SANDBOX_SHIM_GONE)
@@ -309,11 +349,18 @@ int teardown_destroy(struct sandbox *sb, uint32_t grace_ms, sandbox_done_fn *fn,
 	sb->end_waiters = w;
 	if (sb->state == STATE_DESTROYING) {
 		/* A second one cannot be slower than the first, but it may be faster. */
+		if (!grace_ms)
+			sb->destroy_by_real_us = clock_real_us();
 		if (!grace_ms && sb->shim == SANDBOX_SHIM_UP && sb->link && !sb->exit)
 			ask_kill(sb, 0);
 		return 0;
 	}
-	sandbox_step(sb, STATE_ASK_DESTROY, "destroy was asked for", NULL);
+	sb->destroy_by_real_us = clock_real_us() + (int64_t)grace_ms * 1000;
+	bool unwanted = sb->op == SANDBOX_OP_CREATE && sb->fail;
+	sandbox_step(sb, STATE_ASK_DESTROY, unwanted ? sb->fail->text : "destroy was asked for",
+		     NULL);
+	/* Whoever comes after this process goes on with it. */
+	store_note_now(sb);
 	if (sb->shim == SANDBOX_SHIM_GONE) {
 		if (sb->dir_left)
 			set_leftover(sb, NULL);

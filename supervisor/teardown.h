@@ -12,6 +12,9 @@
 int teardown_destroy(struct sandbox *sb, uint32_t grace_ms, sandbox_done_fn *fn, void *arg,
 		     struct err *e);
 
+/* One that was found with nothing of it running, and is to be destroyed: goes on with that. */
+void teardown_go_on(struct sandbox *sb);
+
 /* The shim should go by itself within ms; if it does not, the spawner ends it (0: at once). */
 void teardown_await(struct sandbox *sb, uint32_t ms);
 

@@ -18,12 +18,33 @@
 
 static void collect_next(struct sandbox *sb, uint64_t offset, bool tail);
 
-/* Console read out (or given up): the shim is no longer needed. */
+/* Console read out (or given up) and its end recorded: the shim is no longer needed. */
 static void collected(struct sandbox *sb)
 {
 	sb->last.whole = true;
+	sb->collected = true;
 	transcript_over(sb);
-	teardown_ack(sb);
+	/* Of one that hibernates the set says all. */
+	if (!sb->recording || sb->set_safe)
+		teardown_ack(sb);
+}
+
+/* Where it cannot be recorded the shim is let go all the same: to keep it would mend nothing. */
+static void on_end_recorded(struct sandbox *sb, const struct err *why)
+{
+	if (why)
+		log_warning("%s: how it ended is not recorded yet: %s", sb->key, why->text);
+	sb->recording = false;
+	if (sb->collected)
+		teardown_ack(sb);
+}
+
+static void record_end(struct sandbox *sb)
+{
+	struct err e;
+	sb->recording = true;
+	if (store_put(sb, on_end_recorded, &e) < 0)
+		on_end_recorded(sb, &e);
 }
 
 /* Room for what is kept, known from the first piece. */
@@ -132,6 +153,8 @@ static void on_exit_record(struct sandbox *sb, const struct msg *m)
 		snapshot_vmm_ended(sb);
 	else
 		tell_exit(sb);
+	if (sb->exit->cause != MSG_CAUSE_HIBERNATED)
+		record_end(sb);
 	collect_next(sb, sb->d->config.policy.console_bytes, true);
 }
 

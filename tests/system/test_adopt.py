@@ -139,7 +139,7 @@ def test_ten_restarts(host):
 
 
 @pytest.mark.standin
-def test_what_died_while_nobody_looked_leaves_nothing(host):
+def test_what_died_while_nobody_looked_leaves_a_record_only(host):
     """Shims that ended without a spawner: socket and cgroup are all that is left of them."""
     boxes = [host.create(id=f"box{i}") for i in range(2)]
     host.stop(signal.SIGKILL)
@@ -151,8 +151,11 @@ def test_what_died_while_nobody_looked_leaves_nothing(host):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:  # one killed even earlier
         s.bind(os.path.join(host.run_dir, "new", "12345"))
     host.start()
-    assert host.list() == []
+    assert {b["id"]: (b["state"], b["exit"]["cause"]) for b in host.list()} == \
+        {f"box{i}": ("crashed", "shim-lost") for i in range(2)}
     wait_for(lambda: host.residue() == [], what=f"nothing left; now {host.residue()}")
+    assert host.create(expect=409, id="box0")
+    host.destroy("box0")
     host.create(id="box0")
 
 

@@ -11,6 +11,8 @@
 #include "daemon.h"
 #include "sandbox.h"
 #include "spawner.h"
+#include "store.h"
+#include "store_load.h"
 #include "util.h"
 
 #include <sys/socket.h>
@@ -21,6 +23,7 @@ static struct chan spawner, shim;
 static struct msg m;
 static struct events_reader reader;
 static struct err e;
+static char store_path[64];
 
 /* What the waiters of one operation were told. */
 struct told {
@@ -70,11 +73,16 @@ static inline void expect_nothing(struct chan *c)
 	assert_int_equal(msg_recv(c->fd, &m, &e), MSG_AGAIN);
 }
 
-/* Lets the loop handle what was sent. */
+/* Lets the loop handle what was sent, and the store's thread what it was given. */
 static inline void settle(void)
 {
 	for (int i = 0; i < 5; i++)
 		turn();
+	for (int tries = 0; !store_is_idle(d.store) && tries < 10000; tries++) {
+		usleep(100);
+		turn();
+	}
+	assert_true(store_is_idle(d.store));
 }
 
 static inline void expect_event(const char *part)
@@ -111,6 +119,10 @@ static inline void setup_daemon(void)
 	template_open(&d.left);
 	assert_int_equal(events_open(&d.events, 64, &e), 0);
 	events_reader_since(&d.events, &reader, NULL, 0);
+	str_copy(d.host.boot, sizeof(d.host.boot), "this-boot");
+	d.host.store_dir = unit_make_dir(store_path);
+	d.store = store_open(&d, d.host.store_dir, &e);
+	assert_non_null(d.store);
 	shim.fd = -1;
 	d.spawner = spawner_open(&d, pair_of(&spawner), 1, on_ready, &e);
 	assert_non_null(d.spawner);
@@ -131,6 +143,11 @@ static inline int teardown(void **unused)
 	(void)unused;
 	for (struct sandbox *sb; (sb = TAILQ_FIRST(&d.registry.list));)
 		sandbox_free(sb);
+	store_flush(d.store, 10000);
+	store_close(d.store);
+	store_load_close(&d);
+	close(d.host.store_dir);
+	unit_remove_dir(store_path);
 	spawner_close(d.spawner);
 	registry_close(&d.registry);
 	template_close(&d.templates);
