@@ -129,6 +129,8 @@ struct sandbox {
 	bool dir_left;	  /* leftover is about its directory or record: nobody runs any more */
 	bool unrecording; /* its record is being removed */
 	bool unrecorded;  /* it has none any more */
+	bool spent;	  /* its wake failed when its set was taken up already */
+	bool shim_lost;	  /* spent: by a shim that was killed */
 };
 
 /*

@@ -50,6 +50,7 @@ enum state_event {
 	STATE_HIBERNATED_NOW, /* its set is safe and nothing of VMM and shim is left */
 	STATE_WOKEN,
 	STATE_WAKE_FAILED,
+	STATE_WAKE_LOST, /* too late to go back to sleep: its set was taken up */
 	STATE_DESTROYED,
 	STATE_DESTROY_FAILED,
 	/* what nobody asked for */

@@ -6,6 +6,7 @@ every N-th step only, and says so.
 """
 import argparse
 import os
+import signal
 import sys
 import time
 
@@ -42,6 +43,17 @@ def main():
     hows, roles = arguments.how.split(","), arguments.roles.split(",")
     series = matrix.Series(harness.REAL if arguments.vmm == "ch" else harness.STANDIN,
                            arguments.vmm)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    try:
+        failed = run(series, arguments, hows, roles)
+        series.close(check=not failed)
+    except BaseException:
+        series.close(check=False)
+        raise
+    sys.exit(bool(failed))
+
+
+def run(series, arguments, hows, roles):
     started, total = time.monotonic(), 0
     print(f"{arguments.vmm}: {arguments.how}, every step" if arguments.stride == 1 else
           f"{arguments.vmm}: {arguments.how}, every {arguments.stride}th step", flush=True)
@@ -58,8 +70,7 @@ def main():
                 print("  " + failure[:900], flush=True)
     print(f"{total} steps, {series.cells} cells, {len(series.failures)} failed, "
           f"{time.monotonic() - started:.0f} s")
-    series.close(check=not series.failures)
-    sys.exit(bool(series.failures))
+    return len(series.failures)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,8 @@ static void test_spawner_requests(void **unused)
 	TEXT(gone, detail);
 	GOOD(gone, b->clear = 1);
 	BAD(gone, "clear", b->clear = 2);
+	GOOD(gone, b->spent = 1);
+	BAD(gone, "spent", b->spent = 2);
 }
 
 static void test_create(void **unused)
