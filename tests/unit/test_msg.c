@@ -484,7 +484,7 @@ static void test_wire_is_as_it_was(void **unused)
 		SIZE(EXIT_ACK, exit_ack, 32),
 		SIZE(LOG, log, 33),
 	};
-	static const size_t sizes[] = {32,   392,  8,	88,  128,   8,	128, 132,	 524,
+	static const size_t sizes[] = {32,   392,  8,	88,  128,   8,	128, 132,	 528,
 				       4296, 3472, 768, 4,   4,	    4,	80,  3880,	 16,
 				       3864, 8,	   8,	4,   11536, 4,	16,  24 + 32768, 8 + 32768,
 				       8,    4,	   8,	416, 4,	    520};
