@@ -295,10 +295,8 @@ class Series:
             self.ensure(operation)
             before = self.box()
             tracer, status = self.strike(operation, role, at, how)
-            if at and not tracer.hit:
-                return tracer, False
-            self.cells += 1
-            self.after(operation, role, how, before, tracer, status)
+            self.cells += bool(tracer.hit)
+            self.after(operation, role, how if tracer.hit else None, before, tracer, status)
         except (Failed, AssertionError, OSError, http.client.HTTPException, KeyError,
                 ValueError, IndexError) as problem:
             step = tracer.hit if "tracer" in locals() else "?"
@@ -306,7 +304,7 @@ class Series:
                                  f"{type(problem).__name__}: {problem}")
             self.recover()
             return locals().get("tracer"), True
-        return tracer, True
+        return tracer, bool(tracer.hit)
 
     def recover(self):
         """Whatever a failed cell left is taken away, so that the next ones say what they find."""

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * step - counts the steps of one process (calls.h), and kills it, or lets the call fail, at one.
+ * step - counts the steps of one process (calls.h), and kills it, stops it, or lets the call fail,
+ * at one of them.
  *
- *   step [--fallible] [--depth N] [--from-exec] [--at K --kill before|after | --fail] PID
+ *   step [--fallible] [--depth N] [--from-exec] [--at K --kill before|after|stop | --fail] PID
  *
  * It is a debugger (ptrace(2)), not a library that wraps calls: it sees each call that is made,
  * raw ones too, in the programs as they are shipped, static ones and Cloud Hypervisor included,
@@ -45,7 +46,7 @@ static struct {
 	int depth;
 	bool from_exec, counting;
 	unsigned long at;
-	bool kill_before, kill_after, fail;
+	bool kill_before, kill_after, stop, fail;
 	unsigned long count;
 	struct task tasks[TASKS_MAX];
 	size_t task_count;
@@ -168,6 +169,8 @@ static void at_entry(struct task *t, uint64_t number, const uint64_t args[6])
 		replace_call(t);
 	if (s.kill_before)
 		kill(t->tgid, SIGKILL);
+	if (s.stop) /* it does the call, and then stands */
+		kill(t->tgid, SIGSTOP);
 }
 
 static void at_call(struct task *t)
@@ -307,7 +310,8 @@ static bool all_stopped_once(pid_t pid)
 }
 
 static const char usage[] =
-	"usage: step [--fallible] [--depth N] [--from-exec] [--at K --kill before|after | --fail] "
+	"usage: step [--fallible] [--depth N] [--from-exec] [--at K --kill before|after|stop | "
+	"--fail] "
 	"PID\n";
 
 static pid_t read_arguments(int argc, char **argv)
@@ -337,7 +341,8 @@ static pid_t read_arguments(int argc, char **argv)
 			break;
 		case 'k':
 			s.kill_before = strcmp(optarg, "before") == 0;
-			s.kill_after = !s.kill_before;
+			s.kill_after = strcmp(optarg, "after") == 0;
+			s.stop = !s.kill_before && !s.kill_after;
 			break;
 		case 'x':
 			s.fail = true;
