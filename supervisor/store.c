@@ -158,6 +158,7 @@ static void queue(struct store *s, struct store_job *job, struct sandbox *sb, st
 {
 	str_copy(job->key, sizeof(job->key), sb->key);
 	job->number = ++s->jobs_made;
+	job->fd = -1;
 	job->sb = sb;
 	job->fn = fn;
 	sb->stored.jobs++;

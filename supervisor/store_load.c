@@ -159,8 +159,8 @@ static void begin_unmade(struct sandbox *sb, const struct store_record *r)
 		lose(sb, r);
 	} else if (r->keep_failed) {
 		end(sb, MSG_CAUSE_START_FAILED, MSG_PHASE_STARTING,
-		    "cloisterd ended while it was being started, and its shim before another one "
-		    "could take it over");
+		    "cloisterd ended while it was being started, and nothing was left to go on "
+		    "with");
 		step(sb, STATE_ADOPT_FAILED, "its create never came to an end");
 	} else {
 		doom(sb, "its create never came to an end");

@@ -36,6 +36,7 @@ struct store_job {
 	char key[NAME_KEY_SIZE];
 	uint64_t number; /* of its own: the name of what is written aside */
 	char *bytes;	 /* PUT */
+	int fd;		 /* the writer's, while it writes; otherwise -1 */
 	size_t length;
 
 	int rc; /* afterwards: 0, or -1 and why in err */

@@ -277,6 +277,7 @@ uid_count = 512
                     for box in self.list(tenant):
                         self.destroy(box["id"], tenant=box["tenant"])
                 problems += self.residue()
+                problems += [f"record {name}" for name in self.records()]
                 self.stop()
             problems += self.residue(running=False)
             log = self.log() if os.path.exists(self.log_path) else ""
@@ -321,6 +322,14 @@ uid_count = 512
     def instance(self):
         with open(os.path.join(self.state_dir, "instance")) as f:
             return f.read().strip()
+
+    def records(self):
+        """Names of the store's records, also those that are being made."""
+        return sorted(n for n in os.listdir(os.path.join(self.state_dir, "store"))
+                      if n.endswith((".json", ".creating")))
+
+    def record_path(self, key):
+        return os.path.join(self.state_dir, "store", f"{key}.json")
 
     def cgroup_path(self, key=""):
         return os.path.join(CGROUP_MOUNT, self.cgroup, self.instance(), key)

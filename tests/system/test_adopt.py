@@ -228,8 +228,11 @@ def test_restart_in_the_middle_of_a_create(host, ends):
         assert host.get("one")["state"] == "running" and host.get("one")["adopted"]
         host.destroy("one")
     else:
-        assert host.list() == []
+        # Its client was told 202: how that ended is there to be asked for.
+        box = host.get("one")
+        assert (box["state"], box["exit"]["cause"]) == ("failed", "start-failed"), box
         wait_for(lambda: host.residue() == [], what=f"nothing left; now {host.residue()}")
+        host.destroy("one")
     assert host.residue() == []
     host.create(id="one")
 

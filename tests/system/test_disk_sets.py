@@ -262,7 +262,7 @@ def test_a_used_generation_is_never_woken_again(disk_host):
     for sig in (signal.SIGTERM, signal.SIGKILL):
         restart(host, sig)
         box = host.get("src")
-        assert box["state"] == "crashed" and box["exit"]["cause"] == "shim-lost", box
+        assert box["state"] == "crashed" and box["exit"]["cause"] == "vmm-killed", box
         assert box["disks"][0]["size_mib"] == 4, box
         refused_wake(host, "src")
         check_file(host, "src", 0, model)  # kept for whoever wants to look
@@ -301,12 +301,14 @@ def test_a_new_generation_is_as_good_as_the_first(disk_host):
 @pytest.mark.fs("ext4")
 @pytest.mark.standin
 def test_one_without_a_shim_is_shown_until_it_is_destroyed(disk_host):
-    """It never hibernated: after a restart its disks are all there is of it."""
+    """It never hibernated: after a restart, and without its record, its disks are all there is."""
     host = disk_host
     model, _memory = prepare(host)
     crash(host, "src")
     assert host.act("src", "wake", 409)["status"] == 409
-    restart(host)
+    host.stop()
+    os.unlink(os.path.join(host.state_dir, "store", "admin:src.json"))
+    host.start()
     box = host.get("src")
     assert (box["state"], box["exit"]["cause"]) == ("crashed", "shim-lost"), box
     assert "disk" in box["exit"]["detail"], box

@@ -22,6 +22,8 @@ $(filter-out $(UNIT_SUPERVISOR_TESTS),$(UNIT_TESTS)): $(B)/%: $(B)/%.o $(B)/libs
 
 # These break a request on its way to the kernel.
 $(B)/tests/unit/test_slot_life: LDFLAGS += -Wl,--wrap=netlink_batch_send
+$(B)/tests/unit/test_supervisor_store: \
+	LDFLAGS += -Wl,--wrap=fsync -Wl,--wrap=renameat -Wl,--wrap=unlinkat
 
 # Kept, so that a second run does not compile again.
 .SECONDARY: $(UNIT_TESTS:%=%.o)
