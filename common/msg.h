@@ -72,7 +72,8 @@ struct msg_header {
 	X(EVENT, event, 0, false)		 /* shim -> supervisor: the VMM says */            \
 	X(EXIT, exit, 0, false)			 /* shim -> supervisor: the VMM ended */           \
 	X(EXIT_ACK, exit_ack, 0, false)		 /* supervisor -> shim: record kept, you may go */ \
-	X(LOG, log, 0, false)			 /* shim -> supervisor */
+	X(LOG, log, 0, false)			 /* shim -> supervisor */                          \
+	X(TAKE, take, 0, false) /* the answer to a request of an earlier link is wanted here */
 
 enum msg_type {
 	MSG_NONE = 0,
@@ -223,14 +224,55 @@ struct msg_created {
 	struct msg_timings timings;
 };
 
+enum msg_snapshot_kind {
+	MSG_SNAPSHOT_TEMPLATE = 1,  /* the guest goes on */
+	MSG_SNAPSHOT_HIBERNATE = 2, /* the VMM is ended once the set is safe; EXIT follows */
+	MSG_SNAPSHOT_KIND_COUNT
+};
+
+struct msg_snapshot {
+	uint32_t kind; /* enum msg_snapshot_kind */
+	uint32_t zero;
+	char template[NAME_SIZE]; /* its name, of the sandbox's tenant; empty when hibernating */
+	uint64_t max_bytes;	  /* what the set may allocate on disk; 0: any */
+};
+
+/* Why a VMM is being ended, if it is. */
+enum msg_ending {
+	MSG_ENDING_NONE = 0,
+	MSG_ENDING_DESTROY = 1,	  /* KILL asked for it */
+	MSG_ENDING_HIBERNATE = 2, /* its set is safe */
+	MSG_ENDING_OTHER = 3,	  /* the shim's own finding: EXIT will tell */
+	MSG_ENDING_COUNT
+};
+
+/*
+ * What a shim is at. op is a request of an earlier link whose end nobody has heard: it is in hand,
+ * or over (then phase is what came of it), and TAKE brings its end.
+ */
 struct msg_status {
 	char build[MSG_BUILD_MAX];
 	uint32_t phase; /* enum msg_phase */
 	uint32_t uid;	/* of the VMM; told, never taken */
 	int64_t created_real_us;
-	uint64_t console_end; /* bytes that the console ever printed */
-	struct msg_create spec;
-	struct msg_created created; /* zero before the guest runs */
+	uint64_t console_end;	      /* bytes that the console ever printed */
+	struct msg_create spec;	      /* its wait only while CREATE is in hand */
+	struct msg_created created;   /* zero before the guest runs */
+	uint32_t op;		      /* enum msg_type: MSG_NONE, or what TAKE may name */
+	uint32_t ending;	      /* enum msg_ending */
+	uint32_t ending_ms;	      /* until its next stage, where it has one */
+	uint32_t paused;	      /* 1: with SNAPSHOT, the guest was paused before */
+	struct msg_snapshot snapshot; /* with SNAPSHOT, else zero */
+	uint32_t asked_balloon_mib;   /* with BALLOON, else 0 */
+	uint32_t asked_vcpus, asked_memory_mib, zero; /* with RESIZE, else 0 */
+};
+
+/*
+ * Answered as op is: CREATED, DONE, SNAPSHOTTED or COUNTERS_DATA, or ERROR; ERR_STATE when no such
+ * request of an earlier link is there.
+ */
+struct msg_take {
+	uint32_t op; /* enum msg_type */
 };
 
 /* PAUSE, RESUME, POWER_BUTTON and EXIT_ACK say all in their type. */
@@ -280,19 +322,6 @@ struct msg_connect {
 };
 struct msg_connected {
 	uint32_t zero;
-};
-
-enum msg_snapshot_kind {
-	MSG_SNAPSHOT_TEMPLATE = 1,  /* the guest goes on */
-	MSG_SNAPSHOT_HIBERNATE = 2, /* the VMM is ended once the set is safe; EXIT follows */
-	MSG_SNAPSHOT_KIND_COUNT
-};
-
-struct msg_snapshot {
-	uint32_t kind; /* enum msg_snapshot_kind */
-	uint32_t zero;
-	char template[NAME_SIZE]; /* its name, of the sandbox's tenant; empty when hibernating */
-	uint64_t max_bytes;	  /* what the set may allocate on disk; 0: any */
 };
 
 struct msg_snapshotted {

@@ -255,14 +255,6 @@ static const char *check_set(const struct msg_set *b, bool memory)
 	return wrong ? wrong : check_unplugged(&b->spec);
 }
 
-static const char *check_snapshot(const struct msg_snapshot *b)
-{
-	REQUIRE(b->kind >= MSG_SNAPSHOT_TEMPLATE && b->kind < MSG_SNAPSHOT_KIND_COUNT, "kind");
-	REQUIRE(b->zero == 0, "reserved field");
-	REQUIRE(name_field(b->template, b->kind == MSG_SNAPSHOT_TEMPLATE), "template");
-	return NULL;
-}
-
 static const char *check_snapshotted(const struct msg_snapshotted *b)
 {
 	REQUIRE(b->zero == 0, "reserved field");
@@ -289,6 +281,44 @@ static const char *check_created(const struct msg_created *b)
 	return check_disks(b->disks, b->disk_count, true);
 }
 
+static const char *check_snapshot(const struct msg_snapshot *b)
+{
+	REQUIRE(b->kind >= MSG_SNAPSHOT_TEMPLATE && b->kind < MSG_SNAPSHOT_KIND_COUNT, "kind");
+	REQUIRE(b->zero == 0, "reserved field");
+	REQUIRE(name_field(b->template, b->kind == MSG_SNAPSHOT_TEMPLATE), "template");
+	return NULL;
+}
+
+/* Whether TAKE may name it. */
+static bool is_taken(uint32_t op)
+{
+	return op == MSG_CREATE || op == MSG_PAUSE || op == MSG_RESUME || op == MSG_POWER_BUTTON ||
+	       op == MSG_SNAPSHOT || op == MSG_BALLOON || op == MSG_RESIZE || op == MSG_COUNTERS;
+}
+
+/* What the request that is in hand asks for; of others nothing may be there. */
+static const char *check_asked(const struct msg_status *b)
+{
+	static const struct msg_snapshot none;
+	REQUIRE(b->paused <= (b->op == MSG_SNAPSHOT), "paused");
+	REQUIRE(b->op == MSG_SNAPSHOT ? !check_snapshot(&b->snapshot)
+				      : memcmp(&b->snapshot, &none, sizeof(none)) == 0,
+		"snapshot");
+	REQUIRE(b->asked_balloon_mib == 0 || b->op == MSG_BALLOON, "asked_balloon_mib");
+	REQUIRE((b->op == MSG_RESIZE) == (b->asked_vcpus || b->asked_memory_mib), "asked_vcpus");
+	REQUIRE(b->asked_balloon_mib <= MSG_MEMORY_MIB_MAX && b->asked_vcpus <= MSG_VCPUS_MAX &&
+			b->asked_memory_mib <= MSG_MEMORY_MIB_MAX,
+		"what is asked for");
+	REQUIRE(b->zero == 0, "reserved field");
+	return NULL;
+}
+
+static const char *check_take(const struct msg_take *b)
+{
+	REQUIRE(is_taken(b->op), "op");
+	return NULL;
+}
+
 static const char *check_status(const struct msg_status *b)
 {
 	REQUIRE(TEXT(b->build), "build");
@@ -299,7 +329,12 @@ static const char *check_status(const struct msg_status *b)
 		const char *wrong = check_created(&b->created);
 		REQUIRE(!wrong, wrong);
 	}
-	REQUIRE(has_no_wait(&b->spec), "wait");
+	REQUIRE(b->op == MSG_NONE || is_taken(b->op), "op");
+	REQUIRE(b->ending < MSG_ENDING_COUNT, "ending");
+	REQUIRE(b->ending_ms <= MSG_GRACE_MS_MAX * 2, "ending_ms");
+	REQUIRE(b->op == MSG_CREATE ? !check_wait(&b->spec.wait) : has_no_wait(&b->spec), "wait");
+	const char *asked = check_asked(b);
+	REQUIRE(!asked, asked);
 	bool made = b->spec.disks[0].made != MSG_DISK_ASKED;
 	const char *wrong = check_disks(b->spec.disks, b->spec.disk_count, made);
 	return wrong ? wrong : check_guest(&b->spec);

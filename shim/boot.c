@@ -27,6 +27,8 @@
 /* How long a VMM that closed its API during the start may take to exit. */
 #define API_LOST_US 500000
 
+#define KILL_MS 2000
+
 static uint32_t elapsed_us(int64_t from, int64_t to)
 {
 	int64_t us = to - from;
@@ -49,11 +51,14 @@ void boot_fail(struct shim *s, const struct err *why)
 	if (s->op != MSG_CREATE)
 		return;
 	s->op = MSG_NONE;
-	uplink_error(s, s->op_id, why);
 	s->ending = SHIM_ENDING_FAILED;
 	s->we_killed = true;
-	s->quit = true;
 	s->start_failed = true;
+	uplink_end_op(s, MSG_CREATE, why, 0);
+	/* Whoever has to hear of it may still be on the way: without its VMM the shim waits. */
+	s->quit = s->untold.op == MSG_NONE || !s->serving;
+	if (!s->quit)
+		launch_kill(&s->vmm, KILL_MS);
 }
 
 void boot_clear(struct shim *s)
@@ -207,15 +212,9 @@ static void on_restored_resume(void *arg, const struct http_response *answer, bo
 
 static void answer_created(struct shim *s)
 {
-	struct err e;
 	s->phase = MSG_PHASE_RUNNING;
 	s->op = MSG_NONE;
-	if (s->op_id == 0)
-		return;
-	if (chan_send_created(&s->link, s->op_id, &s->created, &e) < 0)
-		uplink_close(s, e.text);
-	else
-		serve_watch_link(s);
+	uplink_end_op(s, MSG_CREATE, NULL, 0);
 }
 
 /* The guest runs: CREATE is answered, or waits for it to be ready. */

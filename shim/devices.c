@@ -27,13 +27,20 @@ static void begin(struct shim *s, enum msg_type op, uint32_t id)
 {
 	s->op = op;
 	s->op_id = id;
+	s->untold.op = MSG_NONE;
+	memset(&s->asked, 0, sizeof(s->asked));
 	s->op_started_us = clock_us();
 }
 
 static void fail(struct shim *s, const struct err *why)
 {
+	enum msg_type op = s->op;
 	s->op = MSG_NONE;
-	uplink_error(s, s->op_id, why);
+	/* Of counters nobody wants to hear later. */
+	if (op != MSG_COUNTERS)
+		uplink_end_op(s, op, why, 0);
+	else
+		uplink_error(s, s->op_id, why);
 }
 
 /* The answer to a request that could not even be sent, and took nothing in hand. */
@@ -95,7 +102,7 @@ static void on_balloon(void *arg, const struct http_response *answer, bool late,
 				     &e);
 	} else if (s->op == MSG_BALLOON && finish(s, CH_API_RESIZE, answer, why)) {
 		s->spec.balloon_mib = s->asked.balloon_mib;
-		uplink_done(s, s->op_id, since(s->op_started_us), 0);
+		uplink_end_op(s, MSG_BALLOON, NULL, since(s->op_started_us));
 	}
 }
 
@@ -135,7 +142,7 @@ static void on_vcpus(void *arg, const struct http_response *answer, bool late,
 		if (s->asked.vcpus < s->spec.vcpus)
 			s->spec.flags |= MSG_CREATE_HOTPLUG;
 		s->spec.vcpus = s->asked.vcpus;
-		uplink_done(s, s->op_id, since(s->op_started_us), 0);
+		uplink_end_op(s, MSG_RESIZE, NULL, since(s->op_started_us));
 	}
 }
 
@@ -157,7 +164,7 @@ static void on_memory(void *arg, const struct http_response *answer, bool late,
 		s->spec.flags |= MSG_CREATE_HOTPLUG;
 	if (finish(s, CH_API_RESIZE_ZONE, answer, why)) {
 		s->spec.plugged_mib = s->asked.plugged_mib;
-		uplink_done(s, s->op_id, since(s->op_started_us), 0);
+		uplink_end_op(s, MSG_RESIZE, NULL, since(s->op_started_us));
 	}
 }
 

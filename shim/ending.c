@@ -87,6 +87,15 @@ void ending_start(struct shim *s, enum shim_ending why, uint32_t grace_ms)
 		s->ending_next_us = now + grace_ms * 1000ll;
 }
 
+uint32_t ending_left_ms(const struct shim *s)
+{
+	int64_t left_us = s->ending_next_us - clock_us();
+	if (s->ended || s->ending_next_us == INT64_MAX || left_us < 0)
+		return 0;
+	int64_t ms = left_us / 1000 + 1;
+	return ms < MSG_GRACE_MS_MAX * 2 ? (uint32_t)ms : MSG_GRACE_MS_MAX * 2;
+}
+
 void ending_step(struct shim *s, int64_t now_us)
 {
 	if (s->ended || now_us < s->ending_next_us)
@@ -204,6 +213,7 @@ static void fail_op(struct shim *s)
 		return;
 	err_set(&e, ERR_VMM, 0, "%s", s->exit.detail);
 	s->op = MSG_NONE;
+	/* Without anybody there the exit, which is kept, says it all. */
 	uplink_error(s, s->op_id, &e);
 }
 

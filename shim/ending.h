@@ -12,6 +12,9 @@
  */
 void ending_start(struct shim *s, enum shim_ending why, uint32_t grace_ms);
 
+/* How long the present stage of it may still take; 0: it has no bound of its own. */
+uint32_t ending_left_ms(const struct shim *s);
+
 /* Carries on when ending_next_us has come. */
 void ending_step(struct shim *s, int64_t now_us);
 

@@ -49,34 +49,90 @@ static void send_exit(struct shim *s)
 		uplink_close(s, e.text);
 }
 
-static int on_hello(struct shim *s, const struct msg *m)
+static enum msg_ending ending_of(const struct shim *s)
 {
-	struct err e;
-	struct msg_hello hello;
-	if (msg_read_hello(m, &hello, &e) < 0)
-		return refuse(s, &e);
-	struct msg_status status = {
+	switch (s->ending) {
+	case SHIM_ENDING_NONE:
+		return MSG_ENDING_NONE;
+	case SHIM_ENDING_DESTROY:
+		return MSG_ENDING_DESTROY;
+	case SHIM_ENDING_HIBERNATE:
+		return MSG_ENDING_HIBERNATE;
+	default:
+		return MSG_ENDING_OTHER;
+	}
+}
+
+/* The request whose end is owed to the next supervisor, and what it asks for. */
+static void tell_op(const struct shim *s, struct msg_status *out)
+{
+	enum msg_type op = s->op == MSG_NONE ? s->untold.op : s->op_id ? MSG_NONE : s->op;
+	/* Of a VMM that is gone the exit tells. */
+	if (s->ended && op != MSG_CREATE)
+		return;
+	out->op = op;
+	if (op == MSG_CREATE)
+		out->spec.wait = s->wait;
+	if (op == MSG_BALLOON)
+		out->asked_balloon_mib = s->asked.balloon_mib;
+	if (op == MSG_RESIZE && s->asked.vcpus)
+		out->asked_vcpus = s->asked.vcpus;
+	else if (op == MSG_RESIZE)
+		out->asked_memory_mib = s->spec.memory_mib + s->asked.plugged_mib;
+	if (op == MSG_SNAPSHOT)
+		snapshot_tell(s, out);
+}
+
+static void make_status(const struct shim *s, struct msg_status *out)
+{
+	*out = (struct msg_status){
 		.phase = (uint32_t)s->phase,
 		.uid = s->uid,
 		.created_real_us = s->created_real_us,
 		.console_end = s->console.end,
 		.spec = s->spec,
 		.created = s->created,
+		.ending = (uint32_t)ending_of(s),
+		.ending_ms = ending_left_ms(s),
 	};
-	str_copy(status.build, sizeof(status.build), CLOISTER_VERSION);
-	/* The spec is about to change: not settled, as in the middle of a pause or resume. */
-	if (s->op == MSG_BALLOON || s->op == MSG_RESIZE)
-		status.phase = MSG_PHASE_RESUMING;
-	if (s->phase == MSG_PHASE_NEW)
-		memset(&status.spec, 0, sizeof(status.spec));
-	if (!status.created.vmm_pid)
-		memset(&status.created, 0, sizeof(status.created));
+	str_copy(out->build, sizeof(out->build), CLOISTER_VERSION);
+	if (s->phase == MSG_PHASE_NEW) {
+		memset(&out->spec, 0, sizeof(out->spec));
+		return;
+	}
+	if (!out->created.vmm_pid)
+		memset(&out->created, 0, sizeof(out->created));
+	tell_op(s, out);
+}
+
+static int on_hello(struct shim *s, const struct msg *m)
+{
+	struct err e;
+	struct msg_hello hello;
+	static struct msg_status status;
+	if (msg_read_hello(m, &hello, &e) < 0)
+		return refuse(s, &e);
+	make_status(s, &status);
 	s->greeted = true;
 	if (chan_send_status(&s->link, m->header.id, &status, &e) < 0)
 		return refuse(s, &e);
-	if (s->ended)
+	uplink_replay(s);
+	/* The end of a start is its answer, and no exit of a guest. */
+	if (s->ended && !s->start_failed)
 		send_exit(s);
 	return 0;
+}
+
+static int on_take(struct shim *s, const struct msg *m)
+{
+	struct err e;
+	struct msg_take body;
+	if (msg_read_take(m, &body, &e) < 0)
+		return refuse(s, &e);
+	uplink_take(s, m->header.id, (enum msg_type)body.op);
+	/* A start that failed has waited for this alone. */
+	s->quit = s->quit || (s->start_failed && s->untold.op == MSG_NONE);
+	return s->link.fd >= 0 ? 0 : -1;
 }
 
 /* ------------------------------------------------------------------ requests to CH */
@@ -103,11 +159,9 @@ static void finish_op(struct shim *s, enum ch_api_call call, const struct http_r
 		e = *why;
 	if (s->phase < MSG_PHASE_ENDING)
 		s->phase = failed ? bad : good;
-	if (!failed) {
-		uplink_done(s, s->op_id, since(s->op_started_us), 0);
+	uplink_end_op(s, op, failed ? &e : NULL, since(s->op_started_us));
+	if (!failed)
 		return;
-	}
-	uplink_error(s, s->op_id, &e);
 	/* A guest that neither runs nor is known to be paused is no use to anybody. */
 	if (op == MSG_RESUME)
 		ending_start(s, SHIM_ENDING_FAILED, 0);
@@ -157,6 +211,7 @@ static int start_op(struct shim *s, const struct msg *m, enum ch_api_call call,
 	int64_t now = clock_us();
 	s->op = (enum msg_type)m->header.type;
 	s->op_id = m->header.id;
+	s->untold.op = MSG_NONE;
 	s->op_started_us = now;
 	enum msg_phase before = s->phase;
 	s->phase = meanwhile;
@@ -270,7 +325,7 @@ static int on_kill(struct shim *s, const struct msg *m)
 	struct msg_kill body;
 	if (msg_read_kill(m, &body, &e) < 0)
 		return refuse(s, &e);
-	if (s->phase == MSG_PHASE_NEW) {
+	if (s->phase == MSG_PHASE_NEW || s->start_failed) {
 		s->quit = true;
 	} else if (s->op == MSG_CREATE) {
 		err_set(&e, ERR_STATE, 0, "destroyed while it was being created");
@@ -399,6 +454,7 @@ static const struct {
 	int (*handler)(struct shim *s, const struct msg *m); /* -1: the link is closed */
 } table[] = {
 	{MSG_HELLO, ANY_PHASE, on_hello},
+	{MSG_TAKE, ANY_PHASE, on_take},
 	{MSG_PAUSE, PHASE(RUNNING), on_pause},
 	{MSG_RESUME, PHASE(PAUSED), on_resume},
 	{MSG_POWER_BUTTON, LIVE, on_power_button_record},

@@ -117,16 +117,20 @@ void output_stdout(struct shim *s)
 		ops_console_grew(s);
 }
 
-static void tell(struct shim *s, enum msg_event_what what, uint32_t count)
+void output_tell(struct shim *s, enum msg_event_what what, uint32_t count)
 {
 	struct err e;
 	struct msg_event event = {.what = (uint32_t)what, .count = count};
+	/* Counts go up: of several that nobody hears the last one says all. */
+	s->untold_events[what] = count;
 	if (s->link.fd < 0 || !s->greeted)
 		return;
-	if (chan_send_event(&s->link, 0, &event, &e) < 0)
+	if (chan_send_event(&s->link, 0, &event, &e) < 0) {
 		uplink_close(s, e.text);
-	else
-		serve_watch_link(s);
+		return;
+	}
+	s->untold_events[what] = 0;
+	serve_watch_link(s);
 }
 
 /* ------------------------------------------------------------------ log */
@@ -198,7 +202,7 @@ static void check_space(struct shim *s)
 				    "KiB left",
 				    i, (unsigned long long)fs.f_bavail * fs.f_frsize / 1024);
 	}
-	tell(s, MSG_EVENT_DISK_FULL, ++log->no_space_count);
+	output_tell(s, MSG_EVENT_DISK_FULL, ++log->no_space_count);
 }
 
 void output_stderr(struct shim *s)
@@ -222,7 +226,7 @@ static void count_reboot(struct shim *s)
 	int64_t now = clock_us();
 	s->reboot_times[s->reboots % keep] = now;
 	s->reboots++;
-	tell(s, MSG_EVENT_REBOOT, s->reboots);
+	output_tell(s, MSG_EVENT_REBOOT, s->reboots);
 	if (s->reboots < keep)
 		return;
 	/* The ring is full: what the next one will overwrite is the oldest. */
@@ -243,7 +247,7 @@ static void take_event(struct shim *s, const char *data, size_t len)
 	}
 	log_debug("VMM event %s/%s %s", event.source, event.event, event.detail);
 	if (strcmp(event.source, "guest") == 0 && strcmp(event.event, "panic") == 0) {
-		tell(s, MSG_EVENT_PANIC, 1);
+		output_tell(s, MSG_EVENT_PANIC, 1);
 		ending_start(s, SHIM_ENDING_PANIC, 0);
 	} else if (strcmp(event.source, "vm") == 0 && strcmp(event.event, "rebooted") == 0) {
 		count_reboot(s);
@@ -270,7 +274,7 @@ void output_events(struct shim *s)
 		if (!spend(s, SHIM_EVENTS, 1))
 			break;
 	if (s->events_dropped) {
-		tell(s, MSG_EVENT_DROPPED, s->events_dropped);
+		output_tell(s, MSG_EVENT_DROPPED, s->events_dropped);
 		s->events_dropped = 0;
 	}
 }

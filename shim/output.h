@@ -22,4 +22,7 @@ void output_drain(struct shim *s);
 /* The last ERROR line of the VMM's log, or NULL. */
 const char *output_last_error(const struct shim *s);
 
+/* Tells the supervisor, or when one comes: count is how often that was so far. */
+void output_tell(struct shim *s, enum msg_event_what what, uint32_t count);
+
 #endif

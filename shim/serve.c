@@ -209,6 +209,7 @@ static int prepare(struct shim *s, const char *key, uid_t uid, struct err *e)
 	*s = (struct shim){
 		.uid = uid,
 		.started_us = clock_us(),
+		.created_real_us = clock_real_us(),
 		.link = {.fd = -1},
 		.listener = -1,
 		.jail = JAIL_INIT,
@@ -296,6 +297,7 @@ int serve_run(const char *key, uid_t uid)
 		boot_fail(&s, &e);
 		return finish(&s, 1);
 	}
+	s.serving = true;
 	watch_all(&s);
 	loop(&s);
 	return finish(&s, s.ending == SHIM_ENDING_FAILED);

@@ -15,6 +15,7 @@
 #include "disks.h"
 #include "jail.h"
 #include "launch.h"
+#include "log.h"
 #include "policy.h"
 #include "ramcopy.h"
 #include "ready.h"
@@ -50,6 +51,8 @@ struct shim_budget {
 #define SHIM_WAITERS	  8
 #define SHIM_CONNECTS	  8
 #define SHIM_ANNOUNCE_MAX 512
+#define SHIM_LOGS	  16 /* lines kept while no supervisor is there */
+#define SHIM_LOG_MAX	  512
 
 /* Lines of the VMM's standard error: the last one as it comes, and the last ERROR ones. */
 struct shim_stderr {
@@ -119,6 +122,20 @@ struct shim_announce {
 	int64_t deadline_us;
 };
 
+/* A log line that nobody was there to read. */
+struct shim_log {
+	enum log_level level;
+	char text[SHIM_LOG_MAX];
+};
+
+/* The end of a request whose supervisor is gone: the next one takes it. */
+struct shim_untold {
+	enum msg_type op; /* NONE: there is none */
+	bool failed;
+	struct err why;
+	uint32_t took_us;
+};
+
 struct shim {
 	const struct policy *policy;
 	char key[NAME_KEY_SIZE];
@@ -131,8 +148,12 @@ struct shim {
 	/* the supervisor */
 	struct chan link;
 	bool greeted; /* this link may send more than HELLO */
+	bool serving; /* the guest is being started, or was: a next supervisor can come */
 	int listener;
+	struct shim_log logs[SHIM_LOGS]; /* a ring; the next one is written at log_next */
+	unsigned log_count, log_next;
 	uint32_t logs_dropped;
+	uint32_t untold_events[MSG_EVENT_WHAT_COUNT]; /* the last count of each */
 
 	/* the sandbox */
 	struct msg_create spec; /* without its wait: that is this start's alone */
@@ -162,6 +183,7 @@ struct shim {
 	enum msg_type op;
 	uint32_t op_id;
 	int64_t op_started_us;
+	struct shim_untold untold;
 
 	struct shim_snapshot snapshot;
 

@@ -77,7 +77,7 @@ static void answer_failed(struct shim *s)
 {
 	s->op = MSG_NONE;
 	s->phase = s->snapshot.before;
-	uplink_error(s, s->op_id, &s->snapshot.fail);
+	uplink_end_op(s, MSG_SNAPSHOT, &s->snapshot.fail, 0);
 }
 
 /*
@@ -151,12 +151,7 @@ static void commit(struct shim *s)
 	clean(s);
 	s->op = MSG_NONE;
 	s->phase = n->before;
-	if (s->op_id == 0)
-		log_info("the set %s is written; who asked for it is gone", n->result.set.key);
-	else if (chan_send_snapshotted(&s->link, s->op_id, &n->result, &e) < 0)
-		uplink_close(s, e.text);
-	else
-		serve_watch_link(s);
+	uplink_end_op(s, MSG_SNAPSHOT, NULL, 0);
 	if (n->kind == MSG_SNAPSHOT_HIBERNATE)
 		ending_start(s, SHIM_ENDING_HIBERNATE, 0);
 }
@@ -511,6 +506,7 @@ void snapshot_start(struct shim *s, uint32_t id, const struct msg_snapshot *ask)
 		n->disk_fd[i] = -1;
 	s->op = MSG_SNAPSHOT;
 	s->op_id = id;
+	s->untold.op = MSG_NONE;
 	s->phase = MSG_PHASE_SNAPSHOTTING;
 	name_key_split(s->key, tenant, name);
 	if (ask->kind == MSG_SNAPSHOT_TEMPLATE)
@@ -528,6 +524,19 @@ void snapshot_start(struct shim *s, uint32_t id, const struct msg_snapshot *ask)
 		answer_failed(s);
 	else
 		ask_pause(s);
+}
+
+void snapshot_tell(const struct shim *s, struct msg_status *out)
+{
+	const struct shim_snapshot *n = &s->snapshot;
+	char tenant[NAME_SIZE];
+	out->paused = n->before == MSG_PHASE_PAUSED;
+	out->snapshot = (struct msg_snapshot){
+		.kind = (uint32_t)n->kind,
+		.max_bytes = n->max_bytes,
+	};
+	if (n->kind == MSG_SNAPSHOT_TEMPLATE)
+		name_key_split(n->result.set.key, tenant, out->snapshot.template);
 }
 
 int64_t snapshot_step(struct shim *s, int64_t now_us)

@@ -19,4 +19,7 @@ int64_t snapshot_step(struct shim *s, int64_t now_us);
 /* The VMM is gone: drops what is staged. The request's answer is the caller's. */
 void snapshot_abandon(struct shim *s);
 
+/* What of a status a SNAPSHOT in hand, or over and untold, is to say. */
+void snapshot_tell(const struct shim *s, struct msg_status *out);
+
 #endif

@@ -18,6 +18,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* not in the headers of older systems */
+#endif
+
 /* A key and ".sock"; false for anything else that the supervisor may have put there. */
 static bool key_of(const char *file, char key[NAME_KEY_SIZE])
 {
@@ -30,9 +34,9 @@ static bool key_of(const char *file, char key[NAME_KEY_SIZE])
 }
 
 /*
- * The process that listens on the socket; -1 when there is none. The directory is the supervisor's,
- * who may have moved any socket there; but only a shim has bound one as root and then given it to
- * the supervisor's user.
+ * A connection to whoever listens on the socket, and the peer; -1 when there is none. The directory
+ * is the supervisor's, who may have moved any socket there; but only a shim has bound one as root
+ * and then given it to the supervisor's user.
  */
 static int connect_to(const struct leash_table *t, const char *file, struct ucred *peer)
 {
@@ -48,11 +52,36 @@ static int connect_to(const struct leash_table *t, const char *file, struct ucre
 		return -1;
 	/* The name may be longer than sun_path: through the descriptor it is short. */
 	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", path);
-	if (connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    getsockopt(sock, SOL_SOCKET, SO_PEERCRED, peer, &len) < 0 || peer->uid != 0 ||
+	if (connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		if (errno != ECONNREFUSED)
+			log_warning("shims/%s is left alone, nobody takes connections there: %s",
+				    file, strerrordesc_np(errno));
+		return -1;
+	}
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, peer, &len) < 0 || peer->uid != 0 ||
 	    peer->pid <= 0)
 		return -1;
 	return fd_take(&sock);
+}
+
+/*
+ * The process that began to listen there: the kernel keeps hold of it, so that no other one that
+ * has got its pid since can be meant (SO_PEERPIDFD, Linux 6.5). Elsewhere by the pid; and as a shim
+ * that is gone has closed its listening socket, being able to connect again proves that it is still
+ * that one.
+ */
+static int open_peer(const struct leash_table *t, const char *file, int sock, pid_t pid)
+{
+	int pidfd;
+	socklen_t len = sizeof(pidfd);
+	struct ucred again;
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) == 0)
+		return pidfd;
+	if (errno != ENOPROTOOPT)
+		return -1;
+	CLEANUP_FD int by_pid = (int)syscall(SYS_pidfd_open, pid, 0);
+	CLEANUP_FD int proof = by_pid < 0 ? -1 : connect_to(t, file, &again);
+	return proof < 0 || again.pid != pid ? -1 : fd_take(&by_pid);
 }
 
 static bool adopt(struct leash_table *t, const char *file)
@@ -63,19 +92,8 @@ static bool adopt(struct leash_table *t, const char *file)
 	if (!key_of(file, key))
 		return false;
 	CLEANUP_FD int sock = connect_to(t, file, &peer);
-	if (sock < 0)
-		return false;
-	CLEANUP_FD int pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+	CLEANUP_FD int pidfd = sock < 0 ? -1 : open_peer(t, file, sock, peer.pid);
 	if (pidfd < 0)
-		return false;
-	/*
-	 * The pid may have passed to another process between the two calls: a shim that is gone has
-	 * closed its listening socket, so being able to connect again says that it is still that
-	 * one.
-	 */
-	struct ucred again;
-	CLEANUP_FD int proof = connect_to(t, file, &again);
-	if (proof < 0 || again.pid != peer.pid)
 		return false;
 	if (!leash_add(t, key, peer.pid, false, fd_take(&pidfd), -1, &e)) {
 		log_error("%s", e.text);

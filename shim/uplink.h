@@ -24,6 +24,19 @@ void uplink_close(struct shim *s, const char *why);
 void uplink_done(struct shim *s, uint32_t id, uint32_t took_us, uint32_t value);
 void uplink_error(struct shim *s, uint32_t id, const struct err *why);
 
+/*
+ * The end of the request in hand, op: why is NULL when it is done. It is the answer to whoever
+ * asked; when that supervisor is gone it is kept for the next one (uplink_take()). The caller has
+ * set s->op to NONE.
+ */
+void uplink_end_op(struct shim *s, enum msg_type op, const struct err *why, uint32_t took_us);
+
+/* Answers TAKE: at once when op is over, else at its end. ERR_STATE: there is no such thing. */
+void uplink_take(struct shim *s, uint32_t id, enum msg_type op);
+
+/* To a supervisor that has just been told the status: logs and events since the last one went. */
+void uplink_replay(struct shim *s);
+
 /* Sends what is queued, waiting at the most so long: for a shim that is about to exit. */
 void uplink_drain(struct shim *s, int timeout_ms);
 

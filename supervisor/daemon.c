@@ -198,6 +198,7 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	store_flush(d->store, FLUSH_MS);
 	/* Requests in flight have no answer any more; their connections end. */
 	control_close(d->control);
+	adopt_close(d);
 	for (struct sandbox *sb; (sb = TAILQ_FIRST(&d->registry.list));)
 		teardown_forget(sb);
 	store_close(d->store);

@@ -20,7 +20,10 @@ struct spawner;
 struct store;
 struct store_load;
 
+struct adopt_candidate;
+
 LIST_HEAD(daemon_connects, control_connect);
+LIST_HEAD(daemon_candidates, adopt_candidate);
 
 struct daemon {
 	struct event_base *base;
@@ -36,10 +39,11 @@ struct daemon {
 	struct store_load *recorded; /* what the store had at start, until it is matched */
 	struct spawner *spawner;
 	struct control *control;
-	struct daemon_connects connects; /* connections of clients to guests */
-	struct msg_host vmm;		 /* what the spawner found out */
-	int64_t started_real_us;	 /* CLOCK_REALTIME */
-	int64_t started_us;		 /* CLOCK_MONOTONIC */
+	struct daemon_connects connects;     /* connections of clients to guests */
+	struct daemon_candidates candidates; /* shims that have not said who they are */
+	struct msg_host vmm;		     /* what the spawner found out */
+	int64_t started_real_us;	     /* CLOCK_REALTIME */
+	int64_t started_us;		     /* CLOCK_MONOTONIC */
 	bool stopping;
 	int exit_code;
 };

@@ -76,7 +76,9 @@ void link_fail(struct link *l, const struct err *why)
 		pending_free(p);
 		if (cb) {
 			struct err e = *why;
-			e.kind = ERR_UNAVAILABLE;
+			/* What is wrong with the peer itself is worth knowing. */
+			if (e.kind != ERR_VERSION)
+				e.kind = ERR_UNAVAILABLE;
 			cb(arg, NULL, &e);
 		}
 	}

@@ -4,6 +4,7 @@
 #include "daemon.h"
 #include "log.h"
 #include "teardown.h"
+#include "util.h"
 
 #define ANSWER_MARGIN_MS 2000 /* the shim keeps the deadline itself; this is for its answer */
 
@@ -294,4 +295,43 @@ int operate_counters(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct 
 		return -1;
 	operate_begun(sb, SANDBOX_OP_COUNTERS, fn, arg);
 	return 0;
+}
+
+/* ------------------------------------------------------------------ adopted in the middle */
+
+void operate_take(struct sandbox *sb, const struct msg_status *s)
+{
+	static const struct {
+		enum msg_type type;
+		enum sandbox_op op;
+		enum msg_type answer;
+		enum policy_deadline deadline;
+		link_answer_fn *cb;
+	} ops[] = {
+		{MSG_PAUSE, SANDBOX_OP_PAUSE, MSG_DONE, POLICY_DEADLINE_PAUSE, on_paused},
+		{MSG_RESUME, SANDBOX_OP_RESUME, MSG_DONE, POLICY_DEADLINE_RESUME, on_resumed},
+		{MSG_POWER_BUTTON, SANDBOX_OP_POWER_BUTTON, MSG_DONE, POLICY_DEADLINE_POWER_BUTTON,
+		 on_button},
+		{MSG_BALLOON, SANDBOX_OP_BALLOON, MSG_DONE, POLICY_DEADLINE_RESUME, on_balloon},
+		{MSG_RESIZE, SANDBOX_OP_RESIZE, MSG_DONE, POLICY_DEADLINE_RESUME, on_vcpus},
+		{MSG_COUNTERS, SANDBOX_OP_COUNTERS, MSG_COUNTERS_DATA, POLICY_DEADLINE_RESUME,
+		 on_counters},
+	};
+	const struct msg_take take = {.op = s->op};
+	struct err e;
+	sb->asked.balloon_mib = s->asked_balloon_mib;
+	sb->asked.vcpus = s->asked_vcpus;
+	/* With both, the rest of the request went with who asked for it. */
+	sb->asked.memory_mib = s->asked_vcpus ? 0 : s->asked_memory_mib;
+	for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
+		if (ops[i].type != (enum msg_type)s->op)
+			continue;
+		uint32_t ms = 2 * (daemon_deadline(sb->d, ops[i].deadline) + ANSWER_MARGIN_MS);
+		bool memory = s->op == MSG_RESIZE && !s->asked_vcpus;
+		if (link_request_take(sb->link, &take, ops[i].answer, ms,
+				      memory ? on_memory : ops[i].cb, sb, &e) < 0)
+			log_error("%s: %s", sb->key, e.text);
+		else
+			sb->op = ops[i].op;
+	}
 }

@@ -29,6 +29,10 @@ int operate_resize(struct sandbox *sb, uint32_t vcpus, uint32_t memory_mib, sand
 /* On success fn finds them in sb->counters. */
 int operate_counters(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct err *e);
 
+/* Has an adopted shim answer here to what an earlier supervisor asked it: to all but starts and
+ * sets. */
+void operate_take(struct sandbox *sb, const struct msg_status *s);
+
 /* Whether op may begin now: the state allows it, and no other one is under way. */
 int operate_may_begin(struct sandbox *sb, enum state_event event, enum sandbox_op op,
 		      struct err *e);

@@ -83,23 +83,31 @@ void registry_remove(struct registry *r, struct sandbox *sb)
 	r->count--;
 }
 
-bool registry_report(struct registry *r, const char *key)
+struct registry_reported *registry_report(struct registry *r, const char *key,
+					  const struct err *why)
 {
 	struct registry_reported *one = calloc(1, sizeof(*one));
 	if (!one)
-		return false;
+		return NULL;
 	str_copy(one->key, sizeof(one->key), key);
+	str_copy(one->why, sizeof(one->why), why->text);
+	one->version = why->kind == ERR_VERSION;
 	one->next = r->reported;
 	r->reported = one;
-	return true;
+	return one;
+}
+
+struct registry_reported *registry_reported(const struct registry *r, const char *key)
+{
+	for (struct registry_reported *one = r->reported; one; one = one->next)
+		if (strcmp(one->key, key) == 0)
+			return one;
+	return NULL;
 }
 
 bool registry_is_reported(const struct registry *r, const char *key)
 {
-	for (const struct registry_reported *one = r->reported; one; one = one->next)
-		if (strcmp(one->key, key) == 0)
-			return true;
-	return false;
+	return registry_reported(r, key) != NULL;
 }
 
 void registry_unreport(struct registry *r, const char *key)

@@ -3,7 +3,7 @@
 #ifndef SUPERVISOR_REGISTRY_H
 #define SUPERVISOR_REGISTRY_H
 
-#include "name.h"
+#include "msg.h"
 
 #include <stddef.h>
 #include <sys/queue.h>
@@ -15,6 +15,10 @@ TAILQ_HEAD(registry_list, sandbox);
 struct registry_reported {
 	struct registry_reported *next;
 	char key[NAME_KEY_SIZE];
+	bool version;	/* it speaks another protocol version */
+	bool addressed; /* what of network it has is held in the pool for it */
+	struct msg_network network;
+	char why[ERR_TEXT_MAX];
 };
 
 struct registry {
@@ -35,7 +39,9 @@ bool registry_add(struct registry *r, struct sandbox *sb);
 void registry_remove(struct registry *r, struct sandbox *sb);
 
 /* Keys of shims that could not be adopted. */
-bool registry_report(struct registry *r, const char *key);
+struct registry_reported *registry_report(struct registry *r, const char *key,
+					  const struct err *why);
+struct registry_reported *registry_reported(const struct registry *r, const char *key);
 bool registry_is_reported(const struct registry *r, const char *key);
 void registry_unreport(struct registry *r, const char *key);
 

@@ -226,8 +226,7 @@ static void on_committed(struct sandbox *sb, const struct err *why)
 		sandbox_op_done(sb, NULL);
 }
 
-/* It runs; its create is answered when its record says so, which is on its way. */
-static void commit(struct sandbox *sb)
+void sandbox_commit(struct sandbox *sb)
 {
 	struct err e;
 	if (store_commit(sb, on_committed, &e) < 0)
@@ -257,7 +256,7 @@ static void tell_started(struct sandbox *sb)
 	if (woken)
 		sandbox_op_done(sb, NULL);
 	else
-		commit(sb);
+		sandbox_commit(sb);
 }
 
 static void on_created(void *arg, struct msg *m, const struct err *why)
@@ -308,6 +307,48 @@ static uint32_t start_deadline(const struct sandbox *sb)
 	return ms;
 }
 
+/* How long the answer may take; what comes before that is the shim's own word. */
+static uint32_t await_start(struct sandbox *sb)
+{
+	uint32_t ms = start_deadline(sb);
+	sb->answer_us = clock_us() + (int64_t)(ms - ANSWER_MARGIN_MS / 2) * 1000;
+	return ms;
+}
+
+static void use_template(struct sandbox *sb)
+{
+	char key[NAME_KEY_SIZE];
+	if (sb->spec->source != MSG_SOURCE_TEMPLATE)
+		return;
+	name_key_make(key, sb->tenant, sb->spec->template);
+	sb->from = template_find(&sb->d->templates, key);
+	if (sb->from)
+		sb->from->users++;
+}
+
+void sandbox_take(struct sandbox *sb, const struct msg_status *s)
+{
+	const struct msg_take take = {.op = MSG_CREATE};
+	struct err e;
+	sb->asked_us = clock_us();
+	sb->spec->wait = s->spec.wait;
+	sb->keep_failed = sb->keep_failed || !sb->stored.last_hash;
+	sb->op = sb->state == STATE_WAKING ? SANDBOX_OP_WAKE : SANDBOX_OP_CREATE;
+	if (sb->state == STATE_WAKING) {
+		sb->has_dir = true;
+		/* Nobody may have told what its set takes. */
+		if (!sb->set_bytes)
+			sb->set_bytes = quota_set_bound(sb->spec, false);
+	} else {
+		sb->has_dir = spec_disk_own_mib(sb->spec) > 0;
+		use_template(sb);
+	}
+	/* Destroy is what is left then. */
+	if (link_request_take(sb->link, &take, MSG_CREATED, await_start(sb), on_created, sb, &e) <
+	    0)
+		log_error("%s: %s", sb->key, e.text);
+}
+
 static int begin_create(struct sandbox *sb, int *fd, struct err *e)
 {
 	struct msg_create create;
@@ -316,10 +357,8 @@ static int begin_create(struct sandbox *sb, int *fd, struct err *e)
 		return -1;
 	sb->shim = SANDBOX_SHIM_UP;
 	spec_to_msg(sb->spec, sb->tenant, &create);
-	uint32_t ms = start_deadline(sb);
-	/* What comes before that is the shim's own word: of a guest that is not ready, say. */
-	sb->answer_us = clock_us() + (int64_t)(ms - ANSWER_MARGIN_MS / 2) * 1000;
-	return link_request_create(sb->link, &create, MSG_CREATED, ms, on_created, sb, e);
+	return link_request_create(sb->link, &create, MSG_CREATED, await_start(sb), on_created, sb,
+				   e);
 }
 
 static void on_started(void *arg, struct msg *m, const struct err *why)
@@ -390,13 +429,7 @@ struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec
 		sandbox_free(sb);
 		return NULL;
 	}
-	if (spec->source == MSG_SOURCE_TEMPLATE) {
-		char key[NAME_KEY_SIZE];
-		name_key_make(key, tenant, spec->template);
-		sb->from = template_find(&d->templates, key);
-	}
-	if (sb->from)
-		sb->from->users++;
+	use_template(sb);
 	/* A shim that fails clears up after itself, but not one that dies. */
 	sb->has_dir = spec_disk_own_mib(spec) > 0;
 	sb->op = SANDBOX_OP_CREATE;

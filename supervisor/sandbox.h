@@ -148,6 +148,16 @@ struct sandbox *sandbox_create(struct daemon *d, const char *tenant, struct spec
 int sandbox_wake(struct sandbox *sb, enum msg_restore how, sandbox_done_fn *fn, void *arg,
 		 struct err *e);
 
+/* It runs: its record gets its name, and then its create is answered, if one is in flight. */
+void sandbox_commit(struct sandbox *sb);
+
+/*
+ * Of an adopted one in CREATING or WAKING: its shim's answer to the request of an earlier
+ * supervisor is wanted here. A failed create stays as a record where it was to, or where nobody
+ * knows.
+ */
+void sandbox_take(struct sandbox *sb, const struct msg_status *s);
+
 /*
  * Holds the slot and the ports of the host of one that an earlier supervisor left; where they are
  * another's or not to be had any more, it is not addressed and cannot be woken.

@@ -17,7 +17,6 @@
 
 #define ANSWER_MARGIN_MS 2000	/* for the shim's answer, once its own deadline is over */
 #define PROGRESS_GAP_US	 500000 /* between two events about it */
-#define WATCH_MS	 200	/* an adopted shim in mid-snapshot is asked again after this */
 
 /* ------------------------------------------------------------------ time */
 
@@ -373,49 +372,57 @@ void snapshot_shim_gone(struct sandbox *sb)
 
 /* ------------------------------------------------------------------ adopted in the middle */
 
-static void ask_status(evutil_socket_t fd, short what, void *arg);
-
-static void on_status(void *arg, struct msg *m, const struct err *why)
+/* Its template's name could not be reserved here: what there is of it the spawner lists. */
+static void on_unnamed(void *arg, struct msg *m, const struct err *why)
 {
 	struct sandbox *sb = arg;
-	struct msg_status said;
-	struct err e;
-	if (!why && msg_read_status(m, &said, &e) < 0) {
-		link_fail(sb->link, &e);
+	(void)m;
+	if (why) {
+		failed(sb, why);
 		return;
 	}
-	if (sb->state != STATE_SNAPSHOTTING || !sb->link || link_chan(sb->link)->fd < 0)
-		return;
-	if (why || said.phase == MSG_PHASE_SNAPSHOTTING || said.phase == MSG_PHASE_PAUSING ||
-	    said.phase == MSG_PHASE_RESUMING) {
-		set_timer(sb, ask_status, WATCH_MS);
-		return;
-	}
-	/* Of an end EXIT tells, which follows; what it wrote is on disk, or is not. */
-	if (said.phase == MSG_PHASE_RUNNING || said.phase == MSG_PHASE_PAUSED) {
-		sb->back = said.phase == MSG_PHASE_PAUSED ? STATE_PAUSED : STATE_RUNNING;
-		go_back(sb, "an earlier supervisor's snapshot is over");
-		spawner_list_templates(sb->d->spawner);
-	}
+	spawner_list_templates(sb->d->spawner);
+	go_back(sb, "an earlier supervisor's snapshot is over");
+	sandbox_op_done(sb, NULL);
 }
 
-static void ask_status(evutil_socket_t fd, short what, void *arg)
+/* The spawner may have listed it already: the shim's word, which comes, is the news. */
+static void reserve(struct sandbox *sb, const struct msg_snapshot *asked)
 {
-	struct msg_hello hello = {.build = CLOISTER_VERSION};
-	struct sandbox *sb = arg;
+	struct daemon *d = sb->d;
+	uint64_t bound = quota_set_bound(sb->spec, true);
+	char key[NAME_KEY_SIZE];
 	struct err e;
-	(void)fd;
-	(void)what;
-	if (sb->state != STATE_SNAPSHOTTING || !sb->link)
-		return;
-	if (link_request_hello(sb->link, &hello, MSG_STATUS, ANSWER_MARGIN_MS, on_status, sb, &e) <
-	    0) {
+	name_key_make(key, sb->tenant, asked->template);
+	struct template *listed = template_find(&d->templates, key);
+	if (listed && !listed->users)
+		template_forget(listed);
+	/* No quota stands against what an earlier supervisor has granted. */
+	sb->making = template_reserve(&d->templates, NULL, sb->tenant, asked->template, &e);
+	if (!sb->making)
 		log_warning("%s: %s", sb->key, e.text);
-		set_timer(sb, ask_status, WATCH_MS);
-	}
+	else
+		sb->making->allocated_bytes =
+			asked->max_bytes && asked->max_bytes < bound ? asked->max_bytes : bound;
 }
 
-void snapshot_watch(struct sandbox *sb)
+void snapshot_take(struct sandbox *sb, const struct msg_status *s)
 {
-	set_timer(sb, ask_status, WATCH_MS);
+	const struct msg_take take = {.op = MSG_SNAPSHOT};
+	bool hibernates = s->snapshot.kind == MSG_SNAPSHOT_HIBERNATE;
+	struct err e;
+	sb->asked_us = clock_us();
+	sb->back = s->paused ? STATE_PAUSED : STATE_RUNNING;
+	sb->op = hibernates ? SANDBOX_OP_HIBERNATE : SANDBOX_OP_SNAPSHOT;
+	if (hibernates)
+		sb->granted_bytes = quota_set_bound(sb->spec, false);
+	else
+		reserve(sb, &s->snapshot);
+	sb->has_dir = sb->has_dir || hibernates;
+	if (link_request_take(sb->link, &take, MSG_SNAPSHOTTED, 0,
+			      hibernates   ? on_set_written
+			      : sb->making ? on_template
+					   : on_unnamed,
+			      sb, &e) < 0)
+		log_error("%s: %s", sb->key, e.text);
 }

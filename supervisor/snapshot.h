@@ -18,8 +18,8 @@ int snapshot_template(struct sandbox *sb, const char *name, sandbox_done_fn *fn,
 		      struct err *e);
 int snapshot_hibernate(struct sandbox *sb, sandbox_done_fn *fn, void *arg, struct err *e);
 
-/* An adopted one whose snapshot is under way: asks its shim until that is over. */
-void snapshot_watch(struct sandbox *sb);
+/* Has the shim of an adopted one, SNAPSHOTTING or HIBERNATING, tell here what comes of its set. */
+void snapshot_take(struct sandbox *sb, const struct msg_status *s);
 
 /* The shim says how far it is, also with a start: kept in the record, and told as an event twice a
  * second at most. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "spawner.h"
 
+#include "adopt.h"
 #include "daemon.h"
 #include "log.h"
 #include "store_load.h"
@@ -62,7 +63,7 @@ static void on_record(void *arg, struct msg *m)
 	}
 	log_info("%s: its shim, which had no record here, has gone%s%s", gone.key,
 		 gone.clear ? "" : " and left ", gone.clear ? "" : gone.detail);
-	registry_unreport(&s->d->registry, gone.key);
+	adopt_gone(s->d, gone.key);
 	store_load_settle_key(s->d, gone.key);
 }
 

@@ -54,14 +54,17 @@ enum state_event {
 	STATE_DESTROYED,
 	STATE_DESTROY_FAILED,
 	/* what nobody asked for */
+	STATE_ADOPT_CREATING,
 	STATE_ADOPT_RUNNING,
 	STATE_ADOPT_PAUSED,
 	STATE_ADOPT_SNAPSHOTTING,
+	STATE_ADOPT_HIBERNATING,
+	STATE_ADOPT_WAKING,
 	STATE_ADOPT_HIBERNATED,
 	STATE_ADOPT_CRASHED, /* its VMM ended while no supervisor was there */
 	STATE_ADOPT_STOPPED, /* as an earlier supervisor recorded it */
 	STATE_ADOPT_FAILED,
-	STATE_ADOPT_DESTROYING, /* to be destroyed: asked for earlier, or never made */
+	STATE_ADOPT_DESTROYING, /* being destroyed, or to be: asked for earlier, or never made */
 	STATE_SET_SAFE, /* the VMM was ended on purpose: hibernated, as an earlier supervisor asked
 			 */
 	STATE_GUEST_OFF,

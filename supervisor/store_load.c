@@ -104,6 +104,12 @@ void store_load_match(struct sandbox *sb)
 	take_exit(sb, r);
 }
 
+const struct spec *store_load_spec(const struct daemon *d, const char *key)
+{
+	const struct store_found *f = find(d, key);
+	return f && f->readable && !f->used ? f->record.spec : NULL;
+}
+
 /* ------------------------------------------------------------------ without a shim */
 
 static void step(struct sandbox *sb, enum state_event event, const char *reason)
@@ -200,10 +206,12 @@ void store_load_begin(struct sandbox *sb, bool can_wake)
 /* Of a later version, and without a shim: nothing can be done with it, but nothing is lost. */
 static void report(struct daemon *d, const struct store_found *f)
 {
-	if (!registry_report(&d->registry, f->key))
+	struct err why;
+	err_set(&why, ERR_VERSION, 0,
+		"its record in STATE_DIR/store cannot be read by this version");
+	if (!registry_report(&d->registry, f->key, &why))
 		log_error("%s: no memory to note that its name is taken", f->key);
-	store_read_report(d, f->key,
-			  "its record in STATE_DIR/store cannot be read by this version");
+	store_read_report(d, f->key, why.text);
 }
 
 /* A sandbox of which nothing is there but its record. */

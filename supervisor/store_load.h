@@ -15,6 +15,7 @@
 
 struct daemon;
 struct sandbox;
+struct spec;
 
 /* Reads all of dir, into d->recorded. -1: it cannot even be listed. */
 int store_load_open(struct daemon *d, int dir, struct err *e);
@@ -25,6 +26,9 @@ void store_load_close(struct daemon *d);
  * has no shim, and so on. Where shim or set know better, they stay.
  */
 void store_load_match(struct sandbox *sb);
+
+/* What is recorded of one that has not been found yet, or NULL. Valid until it is. */
+const struct spec *store_load_spec(const struct daemon *d, const char *key);
 
 /*
  * The first state of one that has no shim, with its event: as it was recorded, or what became of

@@ -34,7 +34,7 @@ USER_UID = 64101      # the supervisor's
 TENANT_UIDS = {"alice": 64201, "bob": 64202}
 STRANGER_UID = 64301  # of no tenant
 CONTROL_GID = 64100
-_uid_bases = iter(range(1_000_000 + (os.getpid() % 1000) * 100_000, 2**31, 512))
+_uid_bases = iter(range(1_000_000 + (os.getpid() % 1000) * 100_000, 2**31, 1024))
 
 
 def alive(pid):
@@ -179,7 +179,7 @@ class Host:
     """
 
     def __init__(self, vmm, name="standin", config="", vmm_config="", limits="", tenants=True,
-                 require_limits="no", state_root=None):
+                 require_limits="no", state_root=None, uid_count=512):
         self.vmm, self.name = vmm, name
         self.base = tempfile.mkdtemp(prefix="cloister-test-", dir="/var/tmp")
         os.chmod(self.base, 0o755)
@@ -188,7 +188,7 @@ class Host:
         self.state_dir = os.path.join(state_root or self.base, f"state-{tag}" if state_root
                                       else "state")
         self.cgroup = f"cloister-test-{tag}"
-        self.uid_base = next(_uid_bases)
+        self.uid_base, self.uid_count = next(_uid_bases), uid_count
         self.config_path = os.path.join(self.base, "cloisterd.conf")
         self.log_path = os.path.join(self.base, "log")
         self.control = os.path.join(self.run_dir, "control.sock")
@@ -206,7 +206,7 @@ require_limits = {require_limits}
 [vmm]
 binary = {vmm}
 uid_base = {self.uid_base}
-uid_count = 512
+uid_count = {uid_count}
 {vmm_config}
 [limits]
 {limits}
@@ -226,7 +226,7 @@ uid_count = 512
             self.add_image("kernels", "tiny", GUEST)
         return self
 
-    def spawn(self, binary=None, log_level="debug", extra=()):
+    def spawn(self, binary=None, log_level="debug", extra=(), wrapper=()):
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         notify_path = os.path.join(self.base, "notify")
         with contextlib.suppress(FileNotFoundError):
@@ -241,7 +241,7 @@ uid_count = 512
         self.notified = b""
         with open(self.log_path, "ab") as log:
             return subprocess.Popen(
-                [binary or os.path.join(BUILD, "cloisterd"), "--config", self.config_path,
+                [*wrapper, binary or os.path.join(BUILD, "cloisterd"), "--config", self.config_path,
                  "--log-level", log_level, *extra],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
 
@@ -345,7 +345,7 @@ uid_count = 512
         with contextlib.suppress(OSError, StopIteration):
             with open(f"/proc/{pid}/status") as f:
                 uid = int(next(l for l in f if l.startswith("Uid:")).split()[1])
-            return self.uid_base <= uid < self.uid_base + 512
+            return self.uid_base <= uid < self.uid_base + self.uid_count
         return False
 
     def vmm_pids(self):
@@ -370,7 +370,7 @@ uid_count = 512
     def shim_pids(self, key=None):
         return [p for p in processes(lambda a: a[0] == "cloister-shim" and len(a) > 2 and ":" in a[1]
                                      and (key is None or a[1] == key)
-                                     and self.uid_base <= int(a[2] or 0) < self.uid_base + 512)]
+                                     and self.uid_base <= int(a[2] or 0) < self.uid_base + self.uid_count)]
 
     def _is_ours(self, pid):
         # The spawner's own mount namespace shows its run directory.

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor or the spawner dies, stops, or is upgraded: the VMs run on and are taken over."""
+import contextlib
 import datetime
+import http.client
 import os
 import re
 import signal
 import socket
+import struct
+import threading
 import time
 
 import pytest
@@ -202,39 +206,263 @@ def test_what_else_is_in_the_directory(host):
         os.chdir(here)
 
 
+# ------------------------------------------------------------------ in the middle of something
+
+
+def in_background(call):
+    """The client of a supervisor that is about to die: its connection breaks."""
+    def run():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            call()
+    threading.Thread(target=run, daemon=True).start()
+
+
+def is_busy(host, box):
+    """Asked for what it can never do, it says first that it has something in hand."""
+    answer = host.api("POST", f"/v1/sandboxes/{box}/resize", {"memory_mib": 32})
+    return "under way" in answer.json["detail"]
+
+
+def phase(host, key="admin:one"):
+    with wire.Link(host, key) as link:
+        return link.hello()
+
+
+# What is asked, of a guest in which state; the state in which it is found, and that it gets to.
+MIDDLES = {
+    "pause": ("running", "running", "paused"),
+    "resume": ("paused", "paused", "running"),
+    "snapshot": ("running", "snapshotting", "running"),
+    "snapshot of a paused": ("paused", "snapshotting", "paused"),
+    "hibernate": ("running", "hibernating", "hibernated"),
+    "balloon": ("running", "running", "running"),
+    "resize": ("running", "running", "running"),
+    "counters": ("running", "running", "running"),
+    "destroy": ("running", "destroying", None),
+}
+
+
+def begin(host, what):
+    """Asks for it; returns when the shim has it."""
+    calls = {
+        "snapshot": ("POST", "/v1/sandboxes/one/snapshot", {"template": "t"}),
+        "balloon": ("POST", "/v1/sandboxes/one/balloon", {"target_mib": 4}),
+        "resize": ("POST", "/v1/sandboxes/one/resize", {"vcpus": 2}),
+        "counters": ("GET", "/v1/sandboxes/one/counters", None),
+        "destroy": ("DELETE", "/v1/sandboxes/one?grace_s=60", None),
+    }
+    call = calls.get(what.split()[0], ("POST", f"/v1/sandboxes/one/{what}", None))
+    in_background(lambda: host.api(*call))
+    found = MIDDLES[what][1]
+    if found in ("running", "paused"):
+        wait_for(lambda: is_busy(host, "one"), what=what)
+    else:
+        host.wait_state("one", found)
+
+
+def told(host, box="one"):
+    """[(from, to)] of every change of state so far; a mark of our own says that they are all in."""
+    host.create(id="mark")
+    events = host.events("?since=0")
+    events.wait(event="state", sandbox="mark", to="running")
+    return [(e["from"], e["to"]) for e in events.seen
+            if e["event"] == "state" and e["sandbox"] == box]
+
+
 @pytest.mark.standin
-@pytest.mark.parametrize("ends", ["hangs", "succeeds", "fails"])
-def test_restart_in_the_middle_of_a_create(host, ends):
-    order = {"hangs": "standin:vm.boot=hang", "succeeds": "standin:vm.boot=delay:300",
-             "fails": "standin:vm.boot=delay:300 standin:vm.boot=error:no"}[ends]
-    answer = host.api("POST", "/v1/sandboxes?wait=none",
-                      {"kernel": "tiny", "memory_mib": 32, "id": "one", "cmdline": order})
-    assert answer.status == 202 and answer.json["state"] == "creating"
-    wait_for(host.vmm_pids, what="a VMM")
+@pytest.mark.parametrize("over", [False, True], ids=["in hand", "over"])
+@pytest.mark.parametrize("what", MIDDLES)
+def test_restart_in_the_middle(host, what, over):
+    """Its end is told once, to the next supervisor, be it before that comes or after."""
+    before, found, then = MIDDLES[what]
+    box = host.create(id="one", cmdline="tick=20 acpi=on", max_vcpus=2)
+    host.wait_console("one", "GUEST UP")
+    if before == "paused":
+        host.act("one", "pause")
+    pid, (shim,) = box["vmm"]["pid"], host.shim_pids("admin:one")
+    os.kill(pid, signal.SIGSTOP)
+    begin(host, what)
+    host.stop(signal.SIGKILL)
+    ends = then in (None, "hibernated")
+    if over:
+        os.kill(pid, signal.SIGCONT)
+        if ends:
+            wait_for(lambda: not alive(pid), what="the VMM's end")
+        elif what != "counters":
+            wait_for(lambda: phase(host) == then, what="the end of it")
+        assert alive(shim)
+    host.start()
+    if not over:
+        assert host.get("one")["state"] == found
+        if found in ("running", "paused"):
+            assert is_busy(host, "one")
+        os.kill(pid, signal.SIGCONT)
+    if then is None:
+        wait_for(lambda: host.api("GET", "/v1/sandboxes/one").status == 404, what="its end")
+    else:
+        host.wait_state("one", then)
+        wait_for(lambda: not is_busy(host, "one"), what="the end of it")
+    # Each step once, and none that did not happen.
+    want = [(None, found)] + ([(found, then)] if found != then else [])
+    assert told(host) == want
+    if not ends:
+        assert host.get("one")["vmm"]["pid"] == pid and alive(pid)
+    if what.startswith("snapshot"):
+        assert replay(host, event="template", action="created", template="t", tenant="admin")
+        clone = host.api("POST", "/v1/sandboxes", {"id": "clone", "template": "t"})
+        assert clone.status == 201, clone
+        host.destroy("clone")
+        assert host.api("DELETE", "/v1/templates/t").status == 200
+    if what == "balloon":
+        assert host.get("one")["balloon_target_mib"] == 4
+    if what == "resize":
+        assert host.get("one")["vcpus"] == 2
+    if what == "hibernate":
+        assert host.act("one", "wake")["state"] == "running"
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize("over", [False, True], ids=["in hand", "over"])
+@pytest.mark.parametrize("end", ["ready", "refused", "killed"])
+def test_restart_in_the_middle_of_a_create(host, end, over):
+    """It goes on, and comes to its end: the guest runs, or its record tells why it does not."""
+    refusal = "standin:vm.boot=delay:700 standin:vm.boot=error:no" if end == "refused" else ""
+    wait = None if end == "refused" else {"console": "ECHO" if end == "killed" else "COUNT 20"}
+    query = "?wait=none" if end == "refused" else ""
+    spec = {"id": "one", "kernel": "tiny", "memory_mib": 32, "cmdline": f"tick=20 {refusal}",
+            **({"wait_for": wait} if wait else {})}
+    in_background(lambda: host.api("POST", "/v1/sandboxes" + query, spec))
+    host.wait_state("one", "creating")
+    if end == "refused":
+        pid, = wait_for(host.vmm_pids, what="a VMM")
+    else:
+        host.wait_console("one", "GUEST UP")
+        pid, = host.vmm_pids()
+        os.kill(pid, signal.SIGSTOP)
     host.stop(signal.SIGKILL)
     shim, = host.shim_pids("admin:one")
-    if ends == "hangs":
-        with wire.Link(host, "admin:one") as link:
-            assert link.hello() == "starting"
-    elif ends == "succeeds":
-        def running():
-            with wire.Link(host, "admin:one") as link:
-                return link.hello() == "running"
-        wait_for(running, what="the guest's start")
-    else:
-        wait_for(lambda: not alive(shim), what="the shim's end")
+
+    def come_to_its_end():
+        os.kill(pid, signal.SIGKILL if end == "killed" else signal.SIGCONT)
+    if over:
+        come_to_its_end()
+        if end == "ready":
+            wait_for(lambda: phase(host) == "running", what="the guest's being ready")
+        else:
+            wait_for(lambda: not alive(pid), what="the VMM's end")
+        # It waits for somebody to tell.
+        assert alive(shim) and phase(host) == ("running" if end == "ready" else "starting")
     host.start()
-    if ends == "succeeds":
-        assert host.get("one")["state"] == "running" and host.get("one")["adopted"]
-        host.destroy("one")
+    if not over:
+        assert host.get("one")["state"] == "creating"
+        come_to_its_end()
+    # The client that waited for an answer gets none, and finds no record of a create that failed.
+    if end == "killed":
+        wait_for(lambda: host.api("GET", "/v1/sandboxes/one").status == 404, what="its end")
+        last = replay(host, event="state", sandbox="one", to="failed")
+        assert "signal 9" in last["reason"]
     else:
-        # Its client was told 202: how that ended is there to be asked for.
-        box = host.get("one")
-        assert (box["state"], box["exit"]["cause"]) == ("failed", "start-failed"), box
-        wait_for(lambda: host.residue() == [], what=f"nothing left; now {host.residue()}")
+        box = host.wait_state("one", "running" if end == "ready" else "failed")
+        assert box["adopted"]
+    assert told(host) == [(None, "creating"), ("creating", "running" if end == "ready" else "failed")]
+    if end == "ready":
+        assert box["vmm"]["pid"] == pid and box["timings_us"]["ready_us"] > 0
+        # It is a sandbox like any other from here on, also for the next supervisor.
+        host.stop(signal.SIGKILL)
+        host.start()
+        assert host.get("one")["state"] == "running"
+    if end == "refused":
+        assert box["exit"]["cause"] == "start-failed" and "no" in box["exit"]["detail"]
+    assert end == "ready" or not alive(shim)
+    if end != "killed":
         host.destroy("one")
-    assert host.residue() == []
     host.create(id="one")
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize("over", [False, True], ids=["in hand", "over"])
+@pytest.mark.parametrize("good", [True, False], ids=["wakes", "fails"])
+def test_restart_in_the_middle_of_a_wake(host, good, over):
+    refusal = "" if good else " standin:vm.restore=error:no"
+    delay = 400 if over else 1500
+    host.create(id="one", cmdline=f"tick=20 standin:vm.restore=delay:{delay}{refusal}")
+    host.wait_console("one", "GUEST UP")
+    host.act("one", "hibernate")
+    in_background(lambda: host.act("one", "wake"))
+    pid, = wait_for(host.vmm_pids, what="a VMM")
+    host.stop(signal.SIGKILL)
+    if over and good:
+        wait_for(lambda: phase(host) == "running", what="the wake")
+    elif over:
+        wait_for(lambda: not alive(pid), what="the VMM's end")
+    host.start()
+    if not over:
+        assert host.get("one")["state"] == "waking"
+    host.wait_state("one", "running" if good else "hibernated")
+    assert told(host) == [(None, "waking"), ("waking", "running" if good else "hibernated")]
+    assert host.destroy("one")["state"] == "destroying"
+    host.destroy("mark")
+    assert host.residue() == []
+
+
+def reboots_told(host):
+    """What one supervisor hears of reboots: their count, if it is news. CONSOLE_DATA comes last."""
+    with wire.Link(host, "admin:one") as link:
+        assert link.hello() == "running"
+        link.send(wire.record("CONSOLE_READ", number=8))
+        heard = []
+        while (record := link.receive())[0] != "CONSOLE_DATA":
+            assert record[0] == "EVENT"
+            what, count = struct.unpack_from("<II", record[2])
+            heard += [count] if what == 1 else []
+        return heard, link.logs
+
+
+@pytest.mark.standin
+def test_what_happened_meanwhile_is_told_once(host):
+    """Reboots that no supervisor was there to hear of, and lines of the shim's log."""
+    pid = host.create(id="one", cmdline="tick=20 standin:at=500:reset standin:at=600:reset")["vmm"]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    host.stop(signal.SIGKILL)
+    os.kill(pid, signal.SIGCONT)
+    heard, logs = [], []
+
+    def last():
+        counts, lines = reboots_told(host)
+        heard.extend(counts)
+        logs.append(lines)
+        return heard and heard[-1] == 2
+    wait_for(last, what="two reboots")
+    assert heard == sorted(set(heard)), "one was told twice"
+    # Each is told that the one before it has gone.
+    assert all(sum("the supervisor has gone" in line for line in lines) == 1 for lines in logs)
+    assert reboots_told(host)[0] == []
+    host.start()
+    assert told(host) == [(None, "running")]
+    assert not [e for e in host.events_open[-1].seen if e["event"] == "reboot"]
+
+
+@pytest.mark.standin
+def test_a_shim_that_is_stopped_is_adopted_when_it_goes_on(host):
+    """No start waits for it, its name is taken, it comes back by itself; however often meanwhile."""
+    box = host.create(id="one", cmdline="tick=20")
+    host.create(id="two")
+    stopped = host.shim_pids()
+    for shim in stopped:
+        os.kill(shim, signal.SIGSTOP)
+    for _ in range(2):
+        host.stop(signal.SIGKILL)
+        host.start()
+        assert host.list() == []
+        assert replay(host, event="reported", sandbox="one")["reason"]
+        assert "one" in host.create(expect=409, id="one")["detail"]
+    shim, = host.shim_pids("admin:one")
+    os.kill(shim, signal.SIGCONT)
+    assert spec_of(host.wait_state("one", "running")) == spec_of(box)
+    assert host.act("one", "pause")["state"] == "paused"
+    # Of one that ends instead its record tells.
+    os.kill(host.shim_pids("admin:two")[0], signal.SIGKILL)
+    assert host.wait_state("two", "crashed")["exit"]["cause"] == "shim-lost"
 
 
 # ------------------------------------------------------------------ the VMM's version

@@ -13,7 +13,7 @@ TYPES = ["NONE", "HELLO", "ERROR", "DONE", "HOST", "START", "STARTED", "END", "R
          "STATUS", "CREATE", "CREATED", "PAUSE", "RESUME", "POWER_BUTTON", "SNAPSHOT", "SNAPSHOTTED",
          "PROGRESS", "TEMPLATE", "BALLOON", "RESIZE", "COUNTERS", "COUNTERS_DATA", "KILL",
          "CONSOLE_READ", "CONSOLE_DATA", "CONSOLE_WRITE", "CONNECT", "CONNECTED", "EVENT", "EXIT",
-         "EXIT_ACK", "LOG"]
+         "EXIT_ACK", "LOG", "TAKE"]
 HEADER = struct.Struct("<HHIII")  # version, type, length, id, zero
 PHASES = ["new", "setup", "starting", "running", "pausing", "paused", "resuming", "ending", "ended",
           "snapshotting"]
@@ -22,7 +22,7 @@ PHASES = ["new", "setup", "starting", "running", "pausing", "paused", "resuming"
 BODIES = {
     "HELLO": b"test".ljust(32, b"\0"),
     "PAUSE": bytes(4), "RESUME": bytes(4), "POWER_BUTTON": bytes(4), "EXIT_ACK": bytes(4),
-    "BALLOON": struct.pack("<II", 4, 0), "RESIZE": struct.pack("<II", 1, 0), "COUNTERS": bytes(4),
+    "TAKE": struct.pack("<I", 13), "BALLOON": struct.pack("<II", 4, 0), "RESIZE": struct.pack("<II", 1, 0), "COUNTERS": bytes(4),
     "KILL": struct.pack("<I", 0),
     "CONSOLE_READ": struct.pack("<QII", 0, 0, 0),
     "CONSOLE_WRITE": struct.pack("<II", 0, 1) + b"\n",

@@ -123,6 +123,10 @@ static void good_status(struct msg_status *b)
 	good_create(&b->spec);
 	good_created(&b->created);
 }
+static void good_take(struct msg_take *b)
+{
+	b->op = MSG_PAUSE;
+}
 static void good_pause(struct msg_pause *b)
 {
 	b->zero = 0;

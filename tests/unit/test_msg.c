@@ -256,8 +256,10 @@ static void test_wait(void **unused)
 	BAD(create, "wait's text", good_wait(b), b->wait.text[3] = '\r');
 	BAD(create, "wait's text", good_wait(b), b->wait.text[MSG_WAIT_TEXT_MAX - 1] = 'x');
 	BAD(create, "wait's text", good_wait(b), memset(b->wait.text, 0, MSG_WAIT_TEXT_MAX));
-	/* It is of one start: nothing that is kept or told has one. */
+	/* It is of one start: nothing that is kept has one, nor what is told once that is over. */
 	BAD(status, "wait", good_wait(&b->spec));
+	GOOD(status, b->op = MSG_CREATE, good_wait(&b->spec));
+	BAD(status, "wait", b->op = MSG_CREATE, good_wait(&b->spec), b->spec.wait.timeout_ms = 0);
 	BAD(template, "wait", good_wait(&b->set.spec));
 	BAD(snapshotted, "wait", b->set.spec.wait.timeout_ms = 1);
 }
@@ -291,6 +293,33 @@ static void test_status(void **unused)
 	BAD(status, "vmm_version", b->created.vmm_version[0] = '\x1b');
 	BAD(status, "disk's made", b->created.disks[0].made = MSG_DISK_ASKED);
 	BAD(status, "disk's made", b->spec.disks[0].made = MSG_DISK_COPIED);
+	/* What is in hand, and of what asks for nothing else nothing else. */
+	GOOD(status, b->op = MSG_CREATE);
+	GOOD(status, b->op = MSG_PAUSE);
+	GOOD(status, b->op = MSG_COUNTERS);
+	GOOD(status, b->op = MSG_BALLOON, b->asked_balloon_mib = 7);
+	GOOD(status, b->op = MSG_RESIZE, b->asked_vcpus = 2);
+	GOOD(status, b->op = MSG_SNAPSHOT, b->paused = 1,
+	     b->snapshot.kind = MSG_SNAPSHOT_HIBERNATE);
+	BAD(status, "op", b->op = MSG_KILL);
+	BAD(status, "op", b->op = MSG_TYPE_COUNT);
+	BAD(status, "asked_balloon_mib", b->asked_balloon_mib = 7);
+	BAD(status, "asked_vcpus", b->asked_vcpus = 2);
+	BAD(status, "asked_vcpus", b->op = MSG_RESIZE);
+	BAD(status, "what is asked for", b->op = MSG_RESIZE, b->asked_vcpus = MSG_VCPUS_MAX + 1);
+	BAD(status, "paused", b->paused = 1);
+	BAD(status, "paused", b->op = MSG_SNAPSHOT, b->paused = 2,
+	    b->snapshot.kind = MSG_SNAPSHOT_HIBERNATE);
+	BAD(status, "snapshot", b->op = MSG_SNAPSHOT);
+	BAD(status, "snapshot", b->snapshot.kind = MSG_SNAPSHOT_HIBERNATE);
+	BAD(status, "reserved", b->zero = 1);
+	GOOD(status, b->ending = MSG_ENDING_OTHER, b->ending_ms = 2 * MSG_GRACE_MS_MAX);
+	BAD(status, "ending", b->ending = MSG_ENDING_COUNT);
+	BAD(status, "ending_ms", b->ending_ms = 2 * MSG_GRACE_MS_MAX + 1);
+	GOOD(take, );
+	GOOD(take, b->op = MSG_SNAPSHOT);
+	BAD(take, "op", b->op = MSG_NONE);
+	BAD(take, "op", b->op = MSG_KILL);
 }
 
 static void test_requests(void **unused)
@@ -483,11 +512,12 @@ static void test_wire_is_as_it_was(void **unused)
 		SIZE(EXIT, exit, 31),
 		SIZE(EXIT_ACK, exit_ack, 32),
 		SIZE(LOG, log, 33),
+		SIZE(TAKE, take, 34),
 	};
-	static const size_t sizes[] = {32,   392,  8,	88,  128,   8,	128, 132,	 528,
-				       4296, 3472, 768, 4,   4,	    4,	80,  3880,	 16,
-				       3864, 8,	   8,	4,   11536, 4,	16,  24 + 32768, 8 + 32768,
-				       8,    4,	   8,	416, 4,	    520};
+	static const size_t sizes[] = {32,   392,  8,	88,  128,   8,	 128, 132,	  528,
+				       4408, 3472, 768, 4,   4,	    4,	 80,  3880,	  16,
+				       3864, 8,	   8,	4,   11536, 4,	 16,  24 + 32768, 8 + 32768,
+				       8,    4,	   8,	416, 4,	    520, 4};
 	(void)unused;
 	assert_int_equal(MSG_VERSION, 1);
 	assert_int_equal(sizeof(struct msg_header), 16);

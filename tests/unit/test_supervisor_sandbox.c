@@ -251,65 +251,6 @@ static void test_left(void **unused)
 	assert_null(box());
 }
 
-/* ------------------------------------------------------------------ found half made */
-
-static unsigned adopted;
-
-static void on_adopted(struct daemon *all)
-{
-	(void)all;
-	adopted++;
-}
-
-/* The shim of alice:box, in mid-create, as an earlier supervisor left it. Up to its end. */
-static void find_half_made(enum msg_phase phase, enum msg_source source)
-{
-	struct sockaddr_un sun = {.sun_family = AF_UNIX};
-	struct msg_status status = {.build = "x", .phase = phase};
-	char path[64];
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	adopted = 0;
-	d.host.shims_dir = unit_make_dir(path);
-	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/alice:box.sock", path);
-	assert_int_equal(bind(fd, (struct sockaddr *)&sun, sizeof(sun)), 0);
-	assert_int_equal(listen(fd, 1), 0);
-	assert_int_equal(adopt_all(&d, on_adopted, &e), 0);
-	chan_open(&shim, accept4(fd, NULL, NULL, SOCK_CLOEXEC), 1 << 20);
-	uint32_t id = expect(&shim, MSG_HELLO);
-	fill_guest(&status.spec, "root");
-	status.spec.source = source;
-	if (source != MSG_SOURCE_BOOT)
-		status.spec.restore = MSG_RESTORE_COPY;
-	assert_int_equal(chan_send_status(&shim, id, &status, &e), 0);
-	id = expect(&spawner, MSG_END);
-	assert_int_equal(adopted, 0);
-	assert_int_equal(msg_recv(shim.fd, &m, &e), MSG_EOF);
-	answer_done(&spawner, id);
-	close(fd);
-	close(d.host.shims_dir);
-	unit_remove_dir(path);
-}
-
-static void test_half_made(void **unused)
-{
-	(void)unused;
-	find_half_made(MSG_PHASE_SETUP, MSG_SOURCE_BOOT);
-	uint32_t id = expect_removal();
-	/* Until then its name is not free. */
-	assert_int_equal(adopted, 0);
-	answer_done(&spawner, id);
-	assert_int_equal(adopted, 1);
-}
-
-static void test_half_woken(void **unused)
-{
-	(void)unused;
-	/* Its set and its disks are those of a hibernated sandbox. */
-	find_half_made(MSG_PHASE_SETUP, MSG_SOURCE_WAKE);
-	expect_nothing(&spawner);
-	assert_int_equal(adopted, 1);
-}
-
 /* ------------------------------------------------------------------ the supervisor's own end */
 
 static void test_stop_meets_waiters(void **unused)
@@ -339,8 +280,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_room_for_sets, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hibernated, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_left, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_half_made, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_half_woken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stop_meets_waiters, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
