@@ -77,6 +77,15 @@ def test_wake_that_fails_too_late(series, role, name):
 
 
 @pytest.mark.skipif(harness.SANITIZED, reason="the same with other words")
+def test_template_that_is_half_removed(series):
+    """It is gone for all who look, and the next spawner takes the rest away."""
+    operation = matrix.OPERATIONS["template-delete"]
+    tracer, _ = series.cell(operation, "spawner", None, None)
+    for at in [n for n, step in enumerate(tracer.steps, 1) if step.startswith("unlinkat")]:
+        series.cell(operation, "spawner", at, "after")
+
+
+@pytest.mark.skipif(harness.SANITIZED, reason="the same with other words")
 def test_create_without_a_spawner_leaves_no_record(series):
     operation = matrix.OPERATIONS["create"]
     series.ensure(operation)
