@@ -60,12 +60,12 @@ def _act(action, body=None):
 
 def _connect(series):
     """A word with the guest through vsock; the status of the answer."""
-    connection = harness.UnixConnection(series.host.control, timeout=10)
+    connection = harness.UnixConnection(series.host.control, timeout=4)
     with contextlib.suppress(OSError, IndexError, ValueError):
         connection.connect()
         with connection.sock as sock:
-            sock.sendall(f"GET /v1/sandboxes/{SUBJECT}/connect?port=1024 HTTP/1.1\r\nHost: x\r\n"
-                         f"{UPGRADE}\r\nGET / HTTP/1.0\r\n\r\n".encode())
+            sock.sendall(f"GET /v1/sandboxes/{SUBJECT}/connect?port=1024&timeout_ms=1000 "
+                         f"HTTP/1.1\r\nHost: x\r\n{UPGRADE}\r\nGET / HTTP/1.0\r\n\r\n".encode())
             text = b""
             while piece := sock.recv(4096):
                 text += piece
@@ -121,8 +121,9 @@ def must(condition, *what):
 class Series:
     """A host with a bystander and a template; the subject comes and goes."""
 
-    def __init__(self, vmm, name, options=""):
-        self.name = name
+    def __init__(self, vmm, name, options="", binary=None):
+        self.name, self.options = name, options
+        self.binary = binary or os.path.join(harness.BUILD, "cloisterd")
         self.world = networld.World()
         preload = f"bind_ro = {harness.PRELOAD}\nenv = LD_PRELOAD={harness.PRELOAD}\n" \
             if name == "ch" else ""
@@ -130,7 +131,7 @@ class Series:
                                      limits=options)
         self.wrapper = os.path.join(self.host.base, "stopped")
         with open(self.wrapper, "w") as f:
-            f.write(f'#!/bin/sh\nkill -STOP $$\nexec {harness.BUILD}/cloisterd "$@"\n')
+            f.write(f'#!/bin/sh\nkill -STOP $$\nexec {self.binary} "$@"\n')
         os.chmod(self.wrapper, 0o755)
         self.failures, self.cells = [], 0
         try:
@@ -139,8 +140,11 @@ class Series:
             self.close(check=False)
             raise
 
+    def start(self):
+        self.host.start(self.binary, log_level="info")
+
     def _furnish(self):
-        self.host.start(log_level="info")
+        self.start()
         diskmodel.make_image(self.host, "disk", [(0, 64, 1), (1500, 500, 2)], 1 << 20)
         self.host.create(id=SUBJECT, **RICH)
         self.host.wait_console(SUBJECT, "GUEST UP")
@@ -279,7 +283,7 @@ class Series:
         self.host.stop(signal.SIGKILL)
         if role == "shim":
             with Tracer(self.host.shim_pids(f"admin:{SUBJECT}")[0], 0, at, how) as tracer:
-                self.host.start(log_level="info")
+                self.start()
             return tracer, 200
         self.host.daemon = self.host.spawn(self.wrapper, "info")
         wait_for(lambda: stopped(self.host.daemon.pid), what="a stopped start")
@@ -322,10 +326,10 @@ class Series:
         with contextlib.suppress(Exception):
             self.host.cleanup()
         old = self.failures, self.cells
-        vmm, options = self.host.vmm, ""
+        vmm = self.host.vmm
         with contextlib.suppress(Exception):
             self.world.close()
-        self.__init__(vmm, self.name, options)
+        self.__init__(vmm, self.name, self.options, self.binary)
         self.failures, self.cells = old
 
     # -- what must hold
@@ -338,7 +342,7 @@ class Series:
             wait_for(lambda: self.host.daemon.poll() is not None, 10)
         must(self.host.daemon.poll() is not None, "cloisterd goes on without a spawner")
         wait_for(lambda: not self.host.spawner_pids(), 10, "the spawner's end")
-        self.host.start(log_level="info")
+        self.start()
         return True
 
     def after(self, operation, role, how, before, tracer, status):
