@@ -317,6 +317,7 @@ class Series:
             self.remove_subject()
             self.remove_subject("y")
             self.drop(MADE)
+            self.check_bystander()
             if not self.residue():
                 return
         self.renew()

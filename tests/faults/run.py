@@ -14,6 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "system")]
 import harness  # noqa: E402
 import matrix  # noqa: E402
+import nomem  # noqa: E402
 
 
 def sweep(series, operation, role, hows, stride, first=1):
@@ -37,12 +38,15 @@ def main():
     parser.add_argument("--vmm", choices=["standin", "ch"], default="standin")
     parser.add_argument("--how", default="before,after", help="before, after, fail")
     parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument("--nomem", action="store_true", help="allocations fail, not system calls")
     parser.add_argument("--roles", default=",".join(matrix.ROLES))
     parser.add_argument("--operations", default=",".join(matrix.OPERATIONS))
     arguments = parser.parse_args()
     hows, roles = arguments.how.split(","), arguments.roles.split(",")
-    series = matrix.Series(harness.REAL if arguments.vmm == "ch" else harness.STANDIN,
-                           arguments.vmm)
+    if arguments.nomem:
+        hows, roles = ["fail"], [r for r in roles if r in nomem.ROLES]
+    kind = nomem.Series if arguments.nomem else matrix.Series
+    series = kind(harness.REAL if arguments.vmm == "ch" else harness.STANDIN, arguments.vmm)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     try:
         failed = run(series, arguments, hows, roles)
@@ -55,10 +59,13 @@ def main():
 
 def run(series, arguments, hows, roles):
     started, total = time.monotonic(), 0
-    print(f"{arguments.vmm}: {arguments.how}, every step" if arguments.stride == 1 else
-          f"{arguments.vmm}: {arguments.how}, every {arguments.stride}th step", flush=True)
+    what = "allocation" if arguments.nomem else "step"
+    print(f"{arguments.vmm}: {','.join(hows)}, every {what}" if arguments.stride == 1 else
+          f"{arguments.vmm}: {','.join(hows)}, every {arguments.stride}th {what}", flush=True)
     for name in arguments.operations.split(","):
         operation = matrix.OPERATIONS[name]
+        if arguments.nomem and not operation.run:
+            continue
         for role in (r for r in operation.roles if r in roles):
             failed, begun = len(series.failures), time.monotonic()
             steps, cells = sweep(series, operation, role, hows, arguments.stride)

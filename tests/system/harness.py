@@ -34,7 +34,7 @@ USER_UID = 64101      # the supervisor's
 TENANT_UIDS = {"alice": 64201, "bob": 64202}
 STRANGER_UID = 64301  # of no tenant
 CONTROL_GID = 64100
-_uid_bases = iter(range(1_000_000 + (os.getpid() % 1000) * 100_000, 2**31, 1024))
+_uid_bases = iter(range(1_000_000 + (os.getpid() % 20_000) * 100_000, 2**31, 1024))
 
 
 def alive(pid):

@@ -63,7 +63,8 @@ def few_descriptors(pid, more):
             set_limit(pid, -1)
 
 
-OPERATIONS = ["create-rich", "snapshot", "hibernate", "wake", "connect", "destroy"]
+OPERATIONS = ["create-rich", "hibernate"]
+OPERATIONS += ["snapshot", "wake", "connect", "destroy"] if SOAK else []
 
 
 @pytest.mark.parametrize("role", ["supervisor", "spawner", "shim"])
@@ -73,7 +74,7 @@ def test_no_descriptors(series, role):
         operation = matrix.OPERATIONS[name]
         if role == "shim" and operation.born:
             continue  # its limit is the spawner's
-        for more in range(0, 9, 1 if SOAK else 4):
+        for more in range(9) if SOAK else (1, 5):
             series.ensure(operation)
             before = series.box()
             pid, _ = series.target(operation, role)
@@ -159,7 +160,7 @@ def test_all_uids_are_taken(host):
         assert len(locked) == 511
         answer = host.api("POST", "/v1/sandboxes", {"kernel": "tiny", "memory_mib": 32,
                                                     "id": "two"})
-        assert answer.status in (503, 507) and "uid" in answer.json["detail"], answer
+        assert answer.status == 429 and "uid" in answer.json["detail"], answer
         assert [b["id"] for b in host.list()] == ["one"]
         host.act("one", "pause")
         assert host.act("one", "resume")["vmm"] == one["vmm"]
