@@ -196,6 +196,7 @@ struct msg_gone {
 	int32_t code;	/* the shim's exit code, or -1 */
 	int32_t signal; /* the signal that ended the shim, or 0 */
 	uint32_t clear; /* 1: cgroup, socket and uid are cleared up; 0: detail says what is left */
+	uint32_t spent; /* 1: the set that it slept in was taken up, and cannot be woken again */
 	char detail[MSG_DETAIL_MAX];
 };
 

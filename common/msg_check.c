@@ -113,6 +113,7 @@ static const char *check_gone(const struct msg_gone *b)
 	REQUIRE(b->code >= -1 && b->code <= 255, "code");
 	REQUIRE(b->signal >= 0 && b->signal <= 64, "signal");
 	REQUIRE(b->clear <= 1, "clear");
+	REQUIRE(b->spent <= 1, "spent");
 	REQUIRE(TEXT(b->detail), "detail");
 	return NULL;
 }

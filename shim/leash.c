@@ -110,11 +110,25 @@ static void unheard(struct leash_table *t, const char *what, const char *key, co
 	t->unheard = true;
 }
 
+/* Whether it was woken from the set that it has, so that its disk is newer than that. */
+static bool is_spent(const struct leash_table *t, const char *key)
+{
+	struct err e;
+	CLEANUP_FD int sandbox = file_open_beneath(
+		t->sandboxes_fd, key, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, "sandbox", &e);
+	CLEANUP_FD int set =
+		sandbox < 0 ? -1
+			    : file_open_beneath(sandbox, SETS_OF_SANDBOX,
+						O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, "set", &e);
+	return set >= 0 && sets_is_used(set);
+}
+
 /* Tells the supervisor that the shim is gone, then answers who asked for it. */
 static void report(struct leash_table *t, struct leash *l, const struct err *left)
 {
 	struct err e;
-	struct msg_gone gone = {.code = l->code, .signal = l->signal, .clear = !left};
+	struct msg_gone gone = {
+		.code = l->code, .signal = l->signal, .clear = !left, .spent = is_spent(t, l->key)};
 	str_copy(gone.key, sizeof(gone.key), l->key);
 	if (left)
 		snprintf(gone.detail, sizeof(gone.detail), "%s", left->text);

@@ -57,7 +57,8 @@ static int begin(struct sets_staging *s, struct err *e)
 
 bool sets_is_abandoned(int parent_fd, const char *name)
 {
-	if (strncmp(name, SETS_STAGING_PREFIX, sizeof(SETS_STAGING_PREFIX) - 1) != 0)
+	if (strncmp(name, SETS_STAGING_PREFIX, sizeof(SETS_STAGING_PREFIX) - 1) != 0 &&
+	    strncmp(name, SETS_REMOVED_PREFIX, sizeof(SETS_REMOVED_PREFIX) - 1) != 0)
 		return false;
 	CLEANUP_FD int fd =
 		openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

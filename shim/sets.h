@@ -23,6 +23,7 @@
 
 /* No name or key begins with a dot, so a staging directory is nobody's set. */
 #define SETS_STAGING_PREFIX ".new-"
+#define SETS_REMOVED_PREFIX ".old-" /* of a template that is being removed */
 
 /* In a set of a hibernated sandbox: it was woken from it. */
 #define SETS_USED "used"
@@ -90,7 +91,10 @@ int sets_commit(struct sets_staging *s, struct msg_set *set, const int disk_fds[
 /* Writes only a meta into a directory that is no set: what a sandbox's disks are. Not synced. */
 int sets_describe(int dir_fd, struct msg_set *set, struct err *e);
 
-/* Whether name below parent_fd is a staging directory whose writer lives no more. */
+/*
+ * Whether name below parent_fd is a staging directory whose writer lives no more, or what is left
+ * of a template that was removed.
+ */
 bool sets_is_abandoned(int parent_fd, const char *name);
 
 /* Removes what is staged, if anything. */

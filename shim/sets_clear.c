@@ -144,17 +144,17 @@ int sets_remove(int parent_fd, const char *name, struct err *e)
 
 int sets_remove_template(int templates_fd, const char *key, struct err *e)
 {
-	char staged[NAME_KEY_SIZE + 8];
+	char staged[NAME_KEY_SIZE + 8], removed[NAME_KEY_SIZE + 8];
 	snprintf(staged, sizeof(staged), SETS_STAGING_PREFIX "%s", key);
-	if (sets_is_abandoned(templates_fd, staged) && sets_remove(templates_fd, staged, e) < 0)
+	snprintf(removed, sizeof(removed), SETS_REMOVED_PREFIX "%s", key);
+	/* Out of sight first: one that is half removed would be taken for a damaged one. */
+	if (sets_remove(templates_fd, removed, e) < 0)
 		return -1;
-	/* First of all its name goes: if we are ended half-way no half of a template is there. */
-	if (renameat2(templates_fd, key, templates_fd, staged, RENAME_NOREPLACE) == 0)
-		return sets_remove(templates_fd, staged, e);
-	if (errno == ENOENT)
-		return 0;
-	/* A shim writes one of that name, or the file system cannot do it. */
-	return sets_remove(templates_fd, key, e);
+	if (renameat(templates_fd, key, templates_fd, removed) < 0 && errno != ENOENT)
+		return err_errno(e, errno, "take template %s away", key);
+	if (sets_remove(templates_fd, removed, e) < 0)
+		return -1;
+	return sets_is_abandoned(templates_fd, staged) ? sets_remove(templates_fd, staged, e) : 0;
 }
 
 int sets_empty(int dir_fd, struct err *e)

@@ -149,6 +149,8 @@ struct sandbox {
 	bool ack_due;	  /* and its shim is let go when that is done */
 	bool unrecording; /* its record is being removed */
 	bool unrecorded;  /* it has none any more */
+	bool spent;	  /* its wake failed when its set was taken up already */
+	bool shim_lost;	  /* spent: by a shim that was killed */
 };
 
 /*

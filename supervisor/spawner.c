@@ -162,6 +162,11 @@ struct link *spawner_link(struct spawner *s)
 	return s->link;
 }
 
+bool spawner_is_up(struct spawner *s)
+{
+	return link_chan(s->link)->fd >= 0;
+}
+
 void spawner_fail(struct spawner *s, const struct err *why)
 {
 	log_error("spawner: %s", why->text);

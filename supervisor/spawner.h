@@ -25,6 +25,9 @@ void spawner_close(struct spawner *s);
 
 struct link *spawner_link(struct spawner *s);
 
+/* False once its link is closed, and so before cloisterd ends for that. */
+bool spawner_is_up(struct spawner *s);
+
 /* It sent nonsense: closes its link, which ends cloisterd. */
 void spawner_fail(struct spawner *s, const struct err *why);
 

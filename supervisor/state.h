@@ -52,6 +52,7 @@ enum state_event {
 	STATE_WOKEN,
 	STATE_WAKE_FAILED,
 	STATE_RESTART_FAILED,
+	STATE_WAKE_LOST, /* too late to go back to sleep: its set was taken up */
 	STATE_DESTROYED,
 	STATE_DESTROY_FAILED,
 	/* what nobody asked for */

@@ -184,6 +184,29 @@ static void finish_failed_create(struct sandbox *sb)
 		sandbox_free(sb);
 }
 
+/* Its guest may have run, and written to its disk: the memory in its set is of no use any more. */
+static void finish_spent_wake(struct sandbox *sb, struct err *e)
+{
+	cJSON *more = cJSON_CreateObject();
+	enum msg_cause cause = sb->shim_lost ? MSG_CAUSE_SHIM_LOST : MSG_CAUSE_START_FAILED;
+	err_prefix(e, "the guest's memory was taken up and cannot be woken again");
+	sandbox_reset(sb, false);
+	sb->spent = false;
+	sb->set_bytes = 0;
+	sb->exit = calloc(1, sizeof(*sb->exit));
+	if (sb->exit) {
+		*sb->exit = (struct msg_exit){.cause = cause,
+					      .code = -1,
+					      .phase = MSG_PHASE_STARTING,
+					      .at_real_us = clock_real_us()};
+		str_copy(sb->exit->detail, sizeof(sb->exit->detail), e->text);
+		if (more)
+			cJSON_AddItemToObject(more, "exit", view_exit(sb->exit));
+	}
+	sandbox_step(sb, STATE_WAKE_LOST, msg_cause_name(cause), more);
+	sandbox_op_done(sb, e);
+}
+
 /* Back to sleep: its set is as it was. */
 static void finish_failed_wake(struct sandbox *sb)
 {
@@ -195,6 +218,10 @@ static void finish_failed_wake(struct sandbox *sb)
 		e.kind = ERR_INTERNAL;
 	if (sb->leftover)
 		log_error("%s: left behind: %s", sb->key, sb->leftover);
+	if (sb->spent) {
+		finish_spent_wake(sb, &e);
+		return;
+	}
 	sandbox_reset(sb, false);
 	sandbox_step(sb, STATE_WAKE_FAILED, e.text, NULL);
 	sandbox_op_done(sb, &e);
@@ -207,10 +234,16 @@ static void finish_ended(struct sandbox *sb)
 	restart_shim_gone(sb);
 }
 
-/* Nothing of shim and VMM runs any more: what the state makes of that. */
+/*
+ * Nothing of shim and VMM runs any more: what the state makes of that. Without a spawner nothing is
+ * known of what is left, and cloisterd is about to end: its record stays as it is, and the next one
+ * settles it.
+ */
 static void conclude(struct sandbox *sb)
 {
-	if (sb->state == STATE_DESTROYING)
+	if (!spawner_is_up(sb->d->spawner))
+		log_notice("%s: the next cloisterd clears it up", sb->key);
+	else if (sb->state == STATE_DESTROYING)
 		finish_destroy(sb);
 	else if (sb->state == STATE_CREATING)
 		finish_failed_create(sb);
@@ -348,6 +381,8 @@ void teardown_gone(struct sandbox *sb, const struct msg_gone *gone)
 			"more",
 			gone->code, gone->signal);
 	set_leftover(sb, gone->clear ? NULL : gone->detail);
+	sb->spent = gone->spent && sb->state == STATE_WAKING;
+	sb->shim_lost = gone->signal != 0;
 	sb->shim = SANDBOX_SHIM_GONE;
 	if (!sb->ending)
 		finish(sb);

@@ -20,6 +20,15 @@ CLOISTER_SOAK=1 $python -m pytest -q -p no:cacheprovider tests/system -k disk
 echo "== capabilities, without each of them"
 CLOISTER_SOAK=1 $python -m pytest -q -p no:cacheprovider tests/system/test_caps.py
 
+echo "== the whole matrix of faults"
+CLOISTER_SOAK=1 $python -m pytest -q -p no:cacheprovider tests/system -k "faults and standin"
+$python tests/faults/run.py
+$python tests/faults/run.py --how fail
+$python tests/faults/run.py --nomem
+if command -v cloud-hypervisor >/dev/null && [ -w /dev/kvm ]; then
+    $python tests/faults/run.py --vmm ch --roles supervisor,spawner,shim
+fi
+
 echo "== random operations"
 $python tests/soak/soak.py --operations "${SOAK_OPERATIONS:-1000}"
 make -s -j2 SAN=1 OPT=-O1 all

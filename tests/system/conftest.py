@@ -16,6 +16,7 @@ import harness
 MUST = {w for w in os.environ.get("CLOISTER_MUST", "").replace(",", " ").split() if w}
 SOAK = bool(os.environ.get("CLOISTER_SOAK"))
 _left_out = {}
+_steps = []
 
 
 def need(what):
@@ -51,6 +52,14 @@ def pytest_sessionfinish():
 def pytest_terminal_summary(terminalreporter):
     for reason, count in _left_out.items():
         terminalreporter.write_line(f"left out: {count} system test cases: {reason}")
+    for line in _steps:
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def record_steps():
+    """Takes a line that is printed at the end."""
+    return _steps.append
 
 
 def pytest_generate_tests(metafunc):

@@ -201,6 +201,31 @@ static void test_ended(void **unused)
 	assert_int_equal(leash_retry(&t), -1);
 }
 
+static uint32_t spent_at_its_end(void)
+{
+	pid_t pid;
+	struct msg_gone gone;
+	struct leash *l = add(&pid);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	leash_ended(&t, l, -1, SIGKILL);
+	expect(MSG_GONE, 0);
+	assert_int_equal(msg_read_gone(&got, &gone, &e), 0);
+	return gone.spent;
+}
+
+/* The supervisor is told whether the set that a wake failed with can be woken again. */
+static void test_spent(void **unused)
+{
+	(void)unused;
+	assert_int_equal(spent_at_its_end(), 0);
+	mkdirat(dir, "sandboxes/" KEY, 0755);
+	mkdirat(dir, "sandboxes/" KEY "/set", 0755);
+	assert_int_equal(spent_at_its_end(), 0);
+	unit_write(dir, "sandboxes/" KEY "/set/used", "");
+	assert_int_equal(spent_at_its_end(), 1);
+}
+
 /* END: killed at once, answered only when it is gone and cleared up. */
 static void test_end(void **unused)
 {
@@ -443,6 +468,7 @@ int main(void)
 		TEST(test_no_event_once_it_is_forgotten),
 		TEST(test_find),
 		TEST(test_ended),
+		TEST(test_spent),
 		TEST(test_end),
 		TEST(test_end_too_often),
 		TEST(test_waits_for_the_cgroup),

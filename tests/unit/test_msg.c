@@ -116,6 +116,8 @@ static void test_spawner_requests(void **unused)
 	TEXT(gone, detail);
 	GOOD(gone, b->clear = 1);
 	BAD(gone, "clear", b->clear = 2);
+	GOOD(gone, b->spent = 1);
+	BAD(gone, "spent", b->spent = 2);
 }
 
 static void test_create(void **unused)
@@ -536,7 +538,7 @@ static void test_wire_is_as_it_was(void **unused)
 		SIZE(FINDING, finding, 38),
 	};
 	static const size_t sizes[] = {
-		32,	   392, 8,  88,	  128, 8,    128, 132, 524,   4408,  3472, 768, 4,
+		32,	   392, 8,  88,	  128, 8,    128, 132, 528,   4408,  3472, 768, 4,
 		4,	   4,	80, 3880, 16,  3864, 8,	  8,   4,     11536, 4,	   16,	24 + 32768,
 		8 + 32768, 8,	4,  8,	  416, 4,    520, 4,   57136, 4,     4,	   648};
 	(void)unused;

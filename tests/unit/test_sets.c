@@ -223,6 +223,9 @@ static void test_what_a_dead_writer_left(void **state)
 	assert_true(sets_is_abandoned(p->fd, s.temporary));
 	assert_false(sets_is_abandoned(p->fd, "alice:t9"));
 	assert_false(sets_is_abandoned(p->fd, ".new-alice:t9"));
+	/* Of one that was half removed. */
+	assert_int_equal(mkdirat(p->fd, ".old-" KEY, 0755), 0);
+	assert_true(sets_is_abandoned(p->fd, ".old-" KEY));
 	assert_int_equal(sets_begin_template(&s, p->fd, KEY, &e), 0);
 	stage(&s, &set, "{}");
 	fd_close(&s.fd);
