@@ -154,8 +154,11 @@ void http_client_flush(struct http_client *c)
 		if (n < 0) {
 			/*
 			 * Answers to earlier requests may still lie in the socket: reading them,
-			 * and then the end of file that follows, is what breaks the connection.
+			 * and then the end of file that follows, is what breaks the connection. A
+			 * peer that is there (there was no memory to send, say) gives none: ours
+			 * comes after what is there to be read (unix(7) sockets keep that).
 			 */
+			shutdown(c->fd, SHUT_RDWR);
 			sent = c->out_used;
 			c->ride_fd = -1;
 			break;

@@ -37,7 +37,7 @@ class Tracer:
         for line in output.splitlines():
             word, _, rest = line.partition(" ")
             if word in ("step", "hit"):
-                self.steps.append(rest)
+                self.steps.append(rest.partition(" ")[2])
             if word == "hit":
                 self.hit = rest
             elif word == "end":

@@ -76,13 +76,26 @@ def test_wake_that_fails_too_late(series, role, name):
     assert box["state"] == "crashed" and box["exit"]["cause"] == "shim-lost", box
 
 
+def test_request_that_cannot_be_sent(series):
+    """To the VMM's API: it will not be answered, and nobody waits until the deadline."""
+    operation = matrix.OPERATIONS["wake"]
+    tracer, _ = series.cell(operation, "shim", None, "fallible")
+    to_vmm = [n for n, step in enumerate(tracer.steps, 1) if step.startswith("sendmsg")][:-1]
+    assert len(to_vmm) >= 3, tracer.steps
+    for at in to_vmm:
+        assert series.cell(operation, "shim", at, "fail")[1]
+    assert not series.failures
+
+
 @pytest.mark.skipif(harness.SANITIZED, reason="the same with other words")
 def test_template_that_is_half_removed(series):
     """It is gone for all who look, and the next spawner takes the rest away."""
     operation = matrix.OPERATIONS["template-delete"]
     tracer, _ = series.cell(operation, "spawner", None, None)
-    for at in [n for n, step in enumerate(tracer.steps, 1) if step.startswith("unlinkat")]:
-        series.cell(operation, "spawner", at, "after")
+    steps = [n for n, step in enumerate(tracer.steps, 1) if step.startswith("unlinkat")]
+    assert len(steps) > 3, tracer.steps
+    for at in steps:
+        assert series.cell(operation, "spawner", at, "after")[1]
 
 
 @pytest.mark.skipif(harness.SANITIZED, reason="the same with other words")
