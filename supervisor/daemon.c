@@ -177,6 +177,8 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	if (events_open(&d->events, d->config.event_backlog, e) < 0 ||
 	    pool_open(&d->pool, &d->config.policy, e) < 0 ||
 	    !(d->store = store_open(d, d->host.store_dir, e)) ||
+	    /* The store's thread is the last; what is read from here on others had a hand in. */
+	    filter_load(FILTER_SUPERVISOR, e) < 0 ||
 	    store_load_open(d, d->host.store_dir, e) < 0) {
 		fd_close(&link_fd);
 		return -1;
@@ -249,7 +251,7 @@ static int start_as_root(struct daemon *d, int *link_fd, pid_t *spawner, struct 
 		fd_close(link_fd);
 		return -1;
 	}
-	if (drop_access(&d->host, e) < 0 || filter_load(FILTER_SUPERVISOR, e) < 0) {
+	if (drop_access(&d->host, e) < 0) {
 		fd_close(link_fd);
 		return -1;
 	}

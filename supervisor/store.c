@@ -46,6 +46,8 @@ static void *write_records(void *arg)
 	struct store *s = arg;
 	const uint64_t one = 1;
 	pthread_mutex_lock(&s->lock);
+	s->busy = false;
+	pthread_cond_broadcast(&s->idle);
 	for (;;) {
 		while (STAILQ_EMPTY(&s->queued) && !s->ending)
 			pthread_cond_wait(&s->work, &s->lock);
@@ -75,12 +77,18 @@ static int start_thread(struct store *s, struct err *e)
 {
 	sigset_t every, before;
 	sigfillset(&every);
+	s->busy = true;
 	pthread_sigmask(SIG_BLOCK, &every, &before);
 	int rc = pthread_create(&s->thread, NULL, write_records, s);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (rc)
 		return err_errno(e, rc, "start the thread that writes STATE_DIR/store");
 	pthread_setname_np(s->thread, "store");
+	/* What libc does for its first steps is in no seccomp filter: the caller loads one next. */
+	pthread_mutex_lock(&s->lock);
+	while (s->busy)
+		pthread_cond_wait(&s->idle, &s->lock);
+	pthread_mutex_unlock(&s->lock);
 	return 0;
 }
 

@@ -230,6 +230,17 @@ static inline struct sandbox *running(void)
 	return box();
 }
 
+/* A shim whose VMM has ended is asked for its last account, and has none. */
+static inline void give_no_account(void)
+{
+	struct err why;
+	err_set(&why, ERR_INTERNAL, 0, "no account");
+	assert_int_equal(chan_send_err(&shim, expect(&shim, MSG_DEBUG), &why, &e), 0);
+	/* The store's thread may be held up. */
+	for (int i = 0; i < 5; i++)
+		turn();
+}
+
 static inline void tell_gone(void)
 {
 	const struct msg_gone gone = {.key = "alice:box", .clear = 1};

@@ -33,6 +33,7 @@ static inline void end_with(enum msg_cause cause)
 	assert_int_equal(chan_send_exit(&shim, 0, &said, &e), 0);
 	uint32_t id = expect(&shim, MSG_CONSOLE_READ);
 	assert_int_equal(chan_send_console_data(&shim, id, &nothing, &e), 0);
+	give_no_account();
 	expect(&shim, MSG_EXIT_ACK);
 	tell_gone();
 }

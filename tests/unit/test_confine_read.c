@@ -42,6 +42,15 @@ static void need_root(void)
 }
 
 /* A child that is confined like a VMM and waits to be killed. */
+/* As many as a VMM has: here all of them are the outer one. */
+static int load_filters(void)
+{
+	for (int i = 0; i < 3; i++)
+		if (vmm_filter_load() < 0)
+			return -1;
+	return 0;
+}
+
 static pid_t confined_child(void)
 {
 	int ends[2];
@@ -52,7 +61,7 @@ static pid_t confined_child(void)
 	if (pid == 0) {
 		close(ends[0]);
 		if (caps_drop_to_vmm(UID, UID, &step) == 0 &&
-		    prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && vmm_filter_load() == 0 &&
+		    prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && load_filters() == 0 &&
 		    write(ends[1], "", 1) == 1)
 			for (;;)
 				pause();
@@ -264,7 +273,7 @@ static void test_read_back_real(void **unused)
 	assert_int_equal(r.threads[0].tid, want.pid);
 	assert_int_equal(r.threads[0].uid[3], UID);
 	assert_int_equal(r.threads[0].seccomp, 2);
-	assert_true(r.threads[0].filters >= 1);
+	assert_true(r.threads[0].filters >= 3);
 	want.limits[MSG_LIMIT_NOFILE] = 1;
 	assert_int_equal(confine_read_back(proc, &want, &r, &e), -1);
 	assert_says(e.text, "hard RLIMIT_NOFILE is");

@@ -260,6 +260,7 @@ static void test_shim_waits(void **unused)
 	exits(MSG_CAUSE_VMM_KILLED);
 	tell_console();
 	assert_int_equal(box()->state, STATE_CRASHED);
+	give_no_account();
 	expect_nothing(&shim);
 	pthread_mutex_unlock(&gate);
 	expect(&shim, MSG_EXIT_ACK);
@@ -276,6 +277,7 @@ static void test_shim_goes_unrecorded(void **unused)
 	fsync_error = EIO;
 	exits(MSG_CAUSE_VMM_KILLED);
 	tell_console();
+	give_no_account();
 	expect(&shim, MSG_EXIT_ACK);
 	settle();
 	assert_int_equal(recorded(), STATE_RUNNING);
