@@ -222,6 +222,9 @@ void store_load_begin(struct sandbox *sb, bool can_wake)
 		step(sb, STATE_ADOPT_HIBERNATED, "hibernated by an earlier supervisor", false);
 	else if (over && sb->exit)
 		step(sb, as_recorded(was), "recorded by an earlier supervisor", false);
+	else if (can_wake && sb->spec->restart.policy == SPEC_RESTART_NEVER)
+		step(sb, STATE_ADOPT_HIBERNATED,
+		     "its VMM ended while no supervisor watched it; its older set is whole", false);
 	else
 		lose(sb, r);
 }
