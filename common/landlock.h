@@ -18,9 +18,14 @@
 #define LANDLOCK_WRITE	     (1ull << 1)
 #define LANDLOCK_READ	     (1ull << 2)
 #define LANDLOCK_READ_DIR    (1ull << 3) /* list; this and those below only of directories */
+#define LANDLOCK_REMOVE_DIR  (1ull << 4)
 #define LANDLOCK_REMOVE_FILE (1ull << 5)
+#define LANDLOCK_MAKE_DIR    (1ull << 7)
 #define LANDLOCK_MAKE_FILE   (1ull << 8)
 #define LANDLOCK_MAKE_SOCKET (1ull << 9)
+#define LANDLOCK_MAKE_FIFO   (1ull << 10)
+#define LANDLOCK_MAKE_LINK   (1ull << 12) /* a symbolic one */
+#define LANDLOCK_REFER	     (1ull << 13) /* to another directory; ABI 2, before it nothing may */
 #define LANDLOCK_TRUNCATE    (1ull << 14) /* ABI 3 */
 #define LANDLOCK_IOCTL	     (1ull << 15) /* of devices; ABI 5 */
 

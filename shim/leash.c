@@ -169,8 +169,7 @@ static int remove_sandbox(struct leash_table *t, const char *key, struct err *e)
 	return sets_clear_sandbox(t->sandboxes_fd, key, e);
 }
 
-/* The uid of a process, zombies included; 0 when it is gone. */
-static uid_t uid_of(const char *pid)
+uid_t leash_uid_of(const char *pid)
 {
 	char path[64], text[1024];
 	struct err e;
@@ -199,7 +198,7 @@ static bool has_orphan(const struct leash *l)
 		return false;
 	char *rest = text;
 	for (char *word; (word = strsep(&rest, " \n"));)
-		if (*word && uid_of(word) == l->uid)
+		if (*word && leash_uid_of(word) == l->uid)
 			return true;
 	return false;
 }

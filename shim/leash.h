@@ -56,6 +56,9 @@ struct leash_table {
 };
 
 struct leash *leash_find(const struct leash_table *t, const char *key);
+/* The uid of a process by its number in text, zombies included; 0 when it is gone. */
+uid_t leash_uid_of(const char *pid);
+
 struct leash *leash_find_pid(const struct leash_table *t, pid_t pid);
 
 /* Adds a shim and watches it. Takes over pidfd and uid_lock also when it fails. */

@@ -205,25 +205,42 @@ static int look_at_sandbox(struct check *c, const char *name)
 
 /* ------------------------------------------------------------------ uids, rules, directories */
 
-/* The uid whose byte of RUN_DIR/uids a shim holds locked; 0: it cannot be told. */
-static uid_t locked_by(const struct leash *l)
+/* The uid that a shim's VMM has; 0: it cannot be told, as there is none, or no cgroup to find it.
+ */
+static uid_t uid_of(const struct leash_table *t, const struct leash *l)
 {
-	char path[64], text[4096];
+	char path[NAME_KEY_SIZE + 16], pids[4096];
 	struct err ignored;
-	unsigned long long first;
 	if (l->uid)
 		return l->uid;
-	CLEANUP_FD int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	snprintf(path, sizeof(path), "%d/fdinfo/%d", (int)l->pid, SERVE_UID_FD);
-	if (proc < 0 || file_read_text(proc, path, text, sizeof(text), &ignored) < 0)
+	snprintf(path, sizeof(path), "%s/cgroup.procs", l->key);
+	if (t->cgroup_fd < 0 ||
+	    file_read_text(t->cgroup_fd, path, pids, sizeof(pids), &ignored) < 0)
 		return 0;
-	/* "lock:	1: OFDLCK  ADVISORY  WRITE -1 00:19:1234 FIRST LAST", proc(5) */
-	char *lock = strstr(text, "OFDLCK");
-	if (!lock)
-		return 0;
-	lock[strcspn(lock, "\n")] = '\0';
-	const char *inode = strrchr(lock, ':');
-	return inode && sscanf(inode, ":%*u %llu", &first) == 1 ? (uid_t)first : 0;
+	pids[strcspn(pids, "\n")] = '\0';
+	return pids[0] ? leash_uid_of(pids) : 0;
+}
+
+/* Marks uids of known shims in known[]; gives the number of shims whose uid cannot be told. */
+static uint32_t know_uids(const struct check *c, bool *known)
+{
+	const struct policy *p = c->t->policy;
+	uint32_t strange = 0;
+	for (const struct leash *l = c->t->first; l; l = l->next) {
+		uid_t uid = uid_of(c->t, l);
+		if (uid >= p->uid_base && uid - p->uid_base < p->uid_count)
+			known[uid - p->uid_base] = true;
+		else
+			strange++;
+	}
+	return strange;
+}
+
+static bool is_locked(int fd, uid_t uid)
+{
+	struct flock lock = {
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)uid, .l_len = 1};
+	return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
 static int check_uids(struct check *c)
@@ -238,21 +255,17 @@ static int check_uids(struct check *c)
 	/* No shim was ever started. */
 	if (fd < 0)
 		return run < 0 ? -1 : 0;
-	for (const struct leash *l = c->t->first; l; l = l->next) {
-		uid_t uid = locked_by(l);
-		if (uid >= p->uid_base && uid - p->uid_base < p->uid_count)
-			known[uid - p->uid_base] = true;
-	}
+	uint32_t strange = know_uids(c, known), used = 0;
 	for (uint32_t i = 0; i < p->uid_count; i++) {
-		struct flock lock = {.l_type = F_WRLCK,
-				     .l_whence = SEEK_SET,
-				     .l_start = (off_t)p->uid_base + i,
-				     .l_len = 1};
-		if (known[i] || fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
-			continue;
+		/* From here on: in use, and by nobody that is known. */
+		known[i] = !known[i] && is_locked(fd, p->uid_base + i);
+		used += known[i];
+	}
+	/* So many may be those of shims that have no VMM to tell by. */
+	for (uint32_t i = 0; used > strange && i < p->uid_count; i++) {
 		snprintf(name, sizeof(name), "%u", p->uid_base + i);
-		if (tell_left(c, MSG_FINDING_UID, name,
-			      "it is in use, and by no shim that was found") < 0)
+		if (known[i] && tell_left(c, MSG_FINDING_UID, name,
+					  "it is in use, and by no shim that was found") < 0)
 			return -1;
 	}
 	return 0;
@@ -273,7 +286,9 @@ static int check_directory(struct check *c, int parent, const char *path, uid_t 
 	snprintf(detail, sizeof(detail), "it is %u:%u %04o, and should be %u:%u %04o", st.st_uid,
 		 st.st_gid, st.st_mode & 07777, uid, gid, mode);
 	int rc = 0;
-	if (c->repair && (fchown(dir, uid, gid) < 0 || fchmod(dir, mode) < 0))
+	/* Ours first: the mode of what is another's would take CAP_FOWNER. */
+	if (c->repair &&
+	    (fchown(dir, 0, gid) < 0 || fchmod(dir, mode) < 0 || fchown(dir, uid, gid) < 0))
 		rc = err_errno(&why, errno, "owner and mode");
 	return tell(c, MSG_FINDING_DIRECTORY, path, detail, rc, &why);
 }

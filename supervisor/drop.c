@@ -107,12 +107,16 @@ int drop_access(const struct host *h, struct err *e)
 		return -1;
 	if (rules < 0)
 		return 0;
-	/* adopt.c lists the shims' sockets. Images are looked up only, which no right is about. */
+	/*
+	 * adopt.c lists the shims' sockets. Images are looked up only, which no right is about. In
+	 * the store whatever lies in a record's place is moved aside (store_read.c).
+	 */
+	const uint64_t store = LANDLOCK_READ | LANDLOCK_WRITE | LANDLOCK_READ_DIR |
+			       LANDLOCK_MAKE_FILE | LANDLOCK_REMOVE_FILE | LANDLOCK_TRUNCATE |
+			       LANDLOCK_MAKE_DIR | LANDLOCK_MAKE_LINK | LANDLOCK_MAKE_FIFO |
+			       LANDLOCK_MAKE_SOCKET | LANDLOCK_REMOVE_DIR | LANDLOCK_REFER;
 	if (landlock_allow(rules, h->shims_dir, "", LANDLOCK_READ_DIR, e) < 0 ||
-	    landlock_allow(rules, h->store_dir, "",
-			   LANDLOCK_READ | LANDLOCK_WRITE | LANDLOCK_READ_DIR | LANDLOCK_MAKE_FILE |
-				   LANDLOCK_REMOVE_FILE | LANDLOCK_TRUNCATE,
-			   e) < 0)
+	    landlock_allow(rules, h->store_dir, "", store, e) < 0)
 		return -1;
 	if (landlock_enforce(rules) < 0)
 		return err_errno(e, errno, "put cloisterd under Landlock");
