@@ -119,7 +119,8 @@ _cloister()
 		return
 		;;
 	-t | --tenant | --timeout | --id | --kernel | --initramfs | --cmdline | --vcpus | --memory | \
-		--max-vcpus | --max-memory | --label | --allow | --port | --grace | --tail | --send | --since)
+		--max-vcpus | --max-memory | --label | --allow | --port | --grace | --tail | --send | --since | \
+		--vmm-version)
 		return
 		;;
 	esac
@@ -130,9 +131,7 @@ _cloister()
 	drain) words="--hibernate --destroy --wait --grace --no-wait --undo --status $common" ;;
 	run) words="$spec --interactive --keep --grace --raw $common" ;;
 	ls) words="--state --label $common" ;;
-	inspect | pause | resume | power-button | balloon | counters | debug | hibernate | snapshot | templates)
-		words="$common"
-		;;
+	templates) words="--config --vmm-version $common" ;;
 	resize) words="--vcpus --memory $common" ;;
 	image) words="--config --replace --verify $common" ;;
 	wake) words="--memory-restore $common" ;;
@@ -157,7 +156,12 @@ _cloister()
 		;;
 	templates)
 		if [[ $cur != -* ]]; then
-			words="ls inspect rm"
+			words="ls inspect rm import"
+			if ((COMP_CWORD > at + 1)) && [[ ${COMP_WORDS[at + 1]} == import ]]; then
+				compopt -o filenames 2>/dev/null
+				mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+				return
+			fi
 			((COMP_CWORD == at + 1)) || words=$(_cloister_list templates)
 		fi
 		;;

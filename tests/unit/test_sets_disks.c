@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* shim/sets: the disks of a set, of a sandbox that sleeps, and of one that is gone. */
-#include "unit.h"
+#include "setdamage.h"
 
 #include "file.h"
 #include "sets.h"
@@ -260,32 +260,6 @@ static void replace(int dir, const char *name)
 	assert_int_equal(renameat2(place, other, dir, name, RENAME_EXCHANGE), 0);
 	assert_int_equal(sets_remove_template(place, "alice:t2", &e), 0);
 }
-static void drop(int dir, const char *name)
-{
-	assert_int_equal(unlinkat(dir, name, 0), 0);
-}
-static void to_link(int dir, const char *name)
-{
-	assert_int_equal(linkat(dir, name, dir, "too", 0), 0);
-}
-static void to_symlink(int dir, const char *name)
-{
-	assert_int_equal(renameat(dir, name, dir, "away"), 0);
-	assert_int_equal(symlinkat("away", dir, name), 0);
-}
-static void to_fifo(int dir, const char *name)
-{
-	drop(dir, name);
-	assert_int_equal(mknodat(dir, name, S_IFIFO | 0444, 0), 0);
-}
-static void to_stranger(int dir, const char *name)
-{
-	assert_int_equal(fchownat(dir, name, OTHER, 0, 0), 0);
-}
-static void to_writable(int dir, const char *name)
-{
-	assert_int_equal(fchmodat(dir, name, 0644, 0), 0);
-}
 
 static void test_damaged_disks(void **unused)
 {
@@ -424,8 +398,7 @@ static void test_used(void **unused)
 	close(own);
 }
 
-/* ------------------------------------------------------------------ what disks are without a set
- */
+/* ------------------------------------------------------------------ disks without a set */
 
 /* As they are while a VMM lives: the uid's, with a meta if all of them are made. */
 static void make_disks(bool described)
