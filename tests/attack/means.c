@@ -208,30 +208,87 @@ void attack_flood(void)
 
 /* ------------------------------------------------------------------ its user */
 
-void attack_priority(void)
+/* What became of a call that was tried in a child: the filter may end who makes it. */
+static const char *fate(int status)
+{
+	return status == 1000 + SIGSYS ? "SIGSYS" : attack_errno(status);
+}
+
+static int be_nice(void)
+{
+	return setpriority(PRIO_PROCESS, 0, -20);
+}
+
+static int slow_root(void)
+{
+	return setpriority(PRIO_USER, 65534, 19);
+}
+
+static int be_fifo(void)
 {
 	struct sched_param realtime = {.sched_priority = 1};
-	struct rlimit limit = {0, 0};
-	attack_say("priority nice %s", outcome(setpriority(PRIO_PROCESS, 0, -20)));
-	attack_say("priority root %s", outcome(setpriority(PRIO_USER, 65534, 19)));
-	attack_say("priority fifo %s", outcome(sched_setscheduler(0, SCHED_FIFO, &realtime)));
+	return sched_setscheduler(0, SCHED_FIFO, &realtime);
+}
+
+static int be_deadline(void)
+{
 	/* struct sched_attr: size, policy, flags, nice, priority, and three times of 64 bits. */
 	const unsigned deadline[12] = {48, SCHED_DEADLINE, 0, 0,     0, 0, 100000,
 				       0,  900000,	   0, 900000};
-	attack_say("priority deadline %s", outcome(syscall(SYS_sched_setattr, 0, deadline, 0)));
+	return (int)syscall(SYS_sched_setattr, 0, deadline, 0);
+}
+
+static int be_first_on_disk(void)
+{
 	/* ioprio_set(2): this process, the real-time class. */
-	attack_say("priority io %s", outcome(syscall(SYS_ioprio_set, 1, 0, 1 << 13)));
-	attack_say("priority other %s",
-		   outcome(syscall(SYS_prlimit64, 100000, RLIMIT_CPU, &limit, NULL)));
-	attack_say("priority affinity %s",
-		   outcome(syscall(SYS_sched_setaffinity, 100000, sizeof(long), &(long){1})));
-	attack_say("priority oom %s", outcome(open("/proc/self/oom_score_adj", O_WRONLY)));
-	attack_say("priority lock %s", outcome(mlockall(MCL_CURRENT | MCL_FUTURE)));
-	attack_say("priority huge %s",
-		   outcome(mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0) == MAP_FAILED
-				   ? -1
-				   : 0));
+	return (int)syscall(SYS_ioprio_set, 1, 0, 1 << 13);
+}
+
+static int limit_another(void)
+{
+	struct rlimit limit = {0, 0};
+	return (int)syscall(SYS_prlimit64, 100000, RLIMIT_CPU, &limit, NULL);
+}
+
+static int move_another(void)
+{
+	return (int)syscall(SYS_sched_setaffinity, 100000, sizeof(long), &(long){1});
+}
+
+static int be_spared(void)
+{
+	return open("/proc/self/oom_score_adj", O_WRONLY);
+}
+
+static int lock_memory(void)
+{
+	return mlockall(MCL_CURRENT | MCL_FUTURE);
+}
+
+static int take_huge_pages(void)
+{
+	void *at = mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	return at == MAP_FAILED ? -1 : 0;
+}
+
+void attack_priority(void)
+{
+	static const struct {
+		const char *name;
+		int (*call)(void);
+	} calls[] = {
+		{"nice", be_nice},	    {"root", slow_root},      {"fifo", be_fifo},
+		{"deadline", be_deadline},  {"io", be_first_on_disk}, {"other", limit_another},
+		{"affinity", move_another}, {"oom", be_spared},	      {"lock", lock_memory},
+		{"huge", take_huge_pages},
+	};
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		int pid = fork();
+		if (pid == 0)
+			_exit(calls[i].call() < 0 ? errno : 0);
+		attack_say("priority %s %s", calls[i].name, pid < 0 ? "?" : fate(attack_wait(pid)));
+	}
 }
 
 static int open_null(void)
@@ -275,7 +332,7 @@ static void use_up(const char *name, int (*open_one)(void))
 			n++;
 		_exit(n < 1000 ? errno : 0);
 	}
-	attack_say("descriptors %s %s", name, attack_errno(attack_wait(pid)));
+	attack_say("descriptors %s %s", name, fate(attack_wait(pid)));
 }
 
 void attack_descriptors(void)
