@@ -17,15 +17,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#define GATHER_MS 100  /* changes until then are written as one */
-#define AGAIN_MS  1000 /* what failed is tried again after this */
-#define AT_ONCE	  64   /* records that one turn of the loop makes */
+#define GATHER_MS     100  /* changes until then are written as one */
+#define LATE_AGAIN_MS 200  /* how exact the time is after which who waits is told */
+#define AGAIN_MS      1000 /* what failed is tried again after this */
+#define AT_ONCE	      64   /* records that one turn of the loop makes */
 
 struct store {
 	struct daemon *d;
 	int dir;
 	int wake_fd; /* eventfd(2): jobs are done */
 	struct event *wake, *timer;
+	struct event *late; /* pending while somebody waits */
 	uint64_t jobs_made;
 	LIST_HEAD(, store_job) all; /* whose function has not been called */
 	bool failing;		    /* the last one failed, and that was logged */
@@ -162,6 +164,57 @@ static void on_done(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+/* No answer is to take longer for a disk that hangs than for a VMM that does. */
+static uint32_t wait_ms(const struct store *s)
+{
+	return daemon_deadline(s->d, POLICY_DEADLINE_DESTROY);
+}
+
+static void set_late(struct store *s, uint32_t ms)
+{
+	const struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
+	evtimer_add(s->late, &tv);
+}
+
+static struct store_job *find_late(const struct store *s, int64_t now_us, bool *waiting)
+{
+	struct store_job *job;
+	LIST_FOREACH(job, &s->all, all)
+	{
+		if (!job->fn || !job->sb)
+			continue;
+		*waiting = true;
+		if (job->late_us <= now_us)
+			return job;
+	}
+	return NULL;
+}
+
+/* Who waits is told; what becomes of the record is its own affair, and is noted when it is known.
+ */
+static void on_late(evutil_socket_t fd, short what, void *arg)
+{
+	struct store *s = arg;
+	bool waiting = false;
+	struct err e;
+	(void)fd;
+	(void)what;
+	/* One at a time: who is told may take others from the list. */
+	for (struct store_job *job; (job = find_late(s, clock_us(), &waiting));) {
+		store_done_fn *fn = job->fn;
+		job->fn = NULL;
+		err_set(&e, ERR_DEADLINE, 0,
+			"the record of %s is not on disk after %u ms: the file system of "
+			"STATE_DIR/store does not answer",
+			job->key, wait_ms(s));
+		log_error("%s", e.text);
+		fn(job->sb, &e);
+		waiting = false;
+	}
+	if (waiting)
+		set_late(s, LATE_AGAIN_MS);
+}
+
 static void queue(struct store *s, struct store_job *job, struct sandbox *sb, store_done_fn *fn)
 {
 	str_copy(job->key, sizeof(job->key), sb->key);
@@ -169,6 +222,9 @@ static void queue(struct store *s, struct store_job *job, struct sandbox *sb, st
 	job->fd = -1;
 	job->sb = sb;
 	job->fn = fn;
+	job->late_us = clock_us() + wait_ms(s) * INT64_C(1000);
+	if (fn && !evtimer_pending(s->late, NULL))
+		set_late(s, wait_ms(s));
 	sb->stored.jobs++;
 	LIST_INSERT_HEAD(&s->all, job, all);
 	pthread_mutex_lock(&s->lock);
@@ -370,6 +426,8 @@ static void free_all(struct store *s)
 		event_free(s->wake);
 	if (s->timer)
 		event_free(s->timer);
+	if (s->late)
+		event_free(s->late);
 	fd_close(&s->wake_fd);
 	pthread_cond_destroy(&s->work);
 	pthread_cond_destroy(&s->idle);
@@ -408,7 +466,8 @@ struct store *store_open(struct daemon *d, int dir, struct err *e)
 	}
 	s->wake = event_new(d->base, s->wake_fd, EV_READ | EV_PERSIST, on_done, s);
 	s->timer = evtimer_new(d->base, on_timer, s);
-	if (!s->wake || !s->timer || event_add(s->wake, NULL) < 0) {
+	s->late = evtimer_new(d->base, on_late, s);
+	if (!s->wake || !s->timer || !s->late || event_add(s->wake, NULL) < 0) {
 		err_errno(e, ENOMEM, "events of the store");
 		free_all(s);
 		return NULL;

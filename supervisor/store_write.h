@@ -46,6 +46,7 @@ struct store_job {
 	LIST_ENTRY(store_job) all;
 	struct sandbox *sb;
 	store_done_fn *fn;
+	int64_t late_us; /* when who waits is told that it takes too long */
 };
 
 STAILQ_HEAD(store_jobs, store_job);
