@@ -14,6 +14,8 @@ Q := $(if $(filter 1,$(V)),,@)
 SAN ?= 0
 ifeq ($(SAN),1)
 B := build/san
+# Lines are all that a report takes.
+DEBUG := -g1
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 FILTERFLAGS := -DFILTER_SANITIZED
 endif
@@ -29,7 +31,8 @@ HARDENING += -fcf-protection=full
 endif
 OPT     ?= -O2
 CPPFLAGS += -D_GNU_SOURCE -DCLOISTER_VERSION='"$(VERSION)"' -Icommon -Isupervisor -Ishim
-CFLAGS  += -std=gnu17 $(OPT) -g $(WARNINGS) $(HARDENING) $(SANFLAGS)
+DEBUG   ?= -g
+CFLAGS  += -std=gnu17 $(OPT) $(DEBUG) $(WARNINGS) $(HARDENING) $(SANFLAGS)
 # The linker would leave the mark of CET off, as Debian 12's C start files do not carry it.
 ifneq ($(findstring x86_64,$(shell $(CC) -dumpmachine)),)
 LDFLAGS += -Wl,-z,ibt,-z,shstk
