@@ -68,9 +68,9 @@ filters() {
 }
 system_real() {
     step "system tests, real Cloud Hypervisor" $pytest tests/system -k "not standin"
+    step "the stand-in against its model" $pytest tests/standin tests/preload
 }
 system_standin() {
-    step "the stand-in against its model" $pytest tests/standin tests/preload
     step "system tests, stand-in" $pytest tests/system -k "standin and not every_row"
 }
 # Without those that are about how the programs are compiled, or about the kernel's word on them.

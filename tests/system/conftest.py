@@ -77,6 +77,24 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("fs_kind", mark.args if fewer else every)
 
 
+def pytest_collection_modifyitems(config, items):
+    """
+    Sanitizers slow every start: of a test that has many cases they run the first few and then every
+    third, but for the soak. All of them run in the plain build.
+    """
+    if SOAK or not harness.SANITIZED:
+        return
+    seen, kept, left = {}, [], []
+    for item in items:
+        name = item.nodeid.split("[")[0]
+        seen[name] = seen.get(name, 0) + 1
+        (kept if seen[name] <= 3 or seen[name] % 3 == 0 else left).append(item)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept
+        _steps.append(f"left out with sanitizers: {len(left)} further cases of tests with many")
+
+
 @pytest.fixture
 def vmm(vmm_name):
     """(path, name) of the VMM under test."""

@@ -10,6 +10,11 @@ ifeq ($(SAN)$(origin OPT),1file)
 OPT := -O1
 endif
 
+# The tests themselves need no optimizer, and so many of them take long to compile with one.
+ifeq ($(SAN),1)
+$(UNIT_TESTS:%=%.o): override OPT := -O0
+endif
+
 # supervisor/ and shim/ are two programs: no test links both, so that no name can clash.
 UNIT_SUPERVISOR_TESTS := $(filter $(B)/tests/unit/test_supervisor_%,$(UNIT_TESTS))
 $(UNIT_SUPERVISOR_TESTS): $(B)/%: $(B)/%.o $(B)/libsupervisor.a $(B)/libcommon.a
