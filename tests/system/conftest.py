@@ -79,8 +79,8 @@ def pytest_generate_tests(metafunc):
 
 def pytest_collection_modifyitems(config, items):
     """
-    Sanitizers slow every start: of a test that has many cases they run the first few and then every
-    third, but for the soak. All of them run in the plain build.
+    Sanitizers slow every start: of a test that has many cases they run the first two and then every
+    fifth, but for the soak. All of them run in the plain build.
     """
     if SOAK or not harness.SANITIZED:
         return
@@ -88,7 +88,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         name = item.nodeid.split("[")[0]
         seen[name] = seen.get(name, 0) + 1
-        (kept if seen[name] <= 3 or seen[name] % 3 == 0 else left).append(item)
+        (kept if seen[name] <= 2 or seen[name] % 5 == 0 else left).append(item)
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = kept
