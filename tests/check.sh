@@ -105,15 +105,23 @@ system_real() {
     $run system_real "system tests, real Cloud Hypervisor" \
         $crowd $only tests/system -k "not standin"
 }
+system_faults() {
+    run=beside
+    [ -z "$only" ] || run=finally
+    $run system_faults "system tests, stand-in: faults" \
+        $crowd $only tests/system -k "standin and test_faults"
+}
+# The shortest of the lanes has this as well.
 real_and_model() {
     system_real
+    system_faults
     step "the stand-in against its model" $pytest tests/standin tests/preload
 }
 system_standin() {
     run=beside
     [ -z "$only" ] || run=finally
     $run system_standin "system tests, stand-in" \
-        $crowd $only tests/system -k "standin and not every_row"
+        $crowd $only tests/system -k "standin and not (every_row or test_faults)"
 }
 # Without those that are about how the programs are compiled, or about the kernel's word on them.
 system_sanitized() {
