@@ -85,17 +85,23 @@ static void take_exit(struct sandbox *sb, const struct store_record *r)
 		*sb->exit = r->exit;
 }
 
-/* With a shim it is not due any more, whatever its record says: that was begun just after. */
-static void take_restart(struct sandbox *sb, const struct store_restart *r)
+/*
+ * With a shim it is not due any more, whatever its record says: that was begun just after, unless
+ * the shim is the one whose VMM ended, and waits to tell so. guest_us: since when its guest runs.
+ */
+static void take_restart(struct sandbox *sb, const struct store_record *record, int64_t guest_us)
 {
 	struct sandbox_restart *t = &sb->restart;
-	bool begun = r->due && sb->shim != SANDBOX_SHIM_GONE;
+	const struct store_restart *r = &record->restart;
+	bool shim = sb->shim != SANDBOX_SHIM_GONE;
+	bool old = record->has_exit && guest_us && guest_us <= record->exit.at_real_us;
+	bool begun = r->due && shim && !old;
 	t->count = r->count + begun;
 	t->streak = r->streak + begun;
 	t->delay_ms = r->delay_ms;
 	t->next_real_us = r->next_real_us;
-	t->due = r->due && !begun;
-	t->starting = begun || (r->starting && sb->shim != SANDBOX_SHIM_GONE);
+	t->due = r->due && !shim;
+	t->starting = begun || (r->starting && shim);
 	t->last = r->has_last ? malloc(sizeof(*t->last)) : NULL;
 	if (t->last)
 		*t->last = r->last;
@@ -112,6 +118,7 @@ void store_load_match(struct sandbox *sb)
 		return;
 	}
 	const struct store_record *r = &f->record;
+	int64_t guest_us = sb->created_real_us;
 	sb->created_real_us = r->created_real_us;
 	sb->keep_failed = r->keep_failed;
 	sb->destroy_by_real_us = r->destroy_by_real_us;
@@ -122,7 +129,7 @@ void store_load_match(struct sandbox *sb)
 	sb->stored.last_hash = f->hash;
 	inherit(sb->spec, r->spec);
 	take_exit(sb, r);
-	take_restart(sb, &r->restart);
+	take_restart(sb, r, guest_us);
 }
 
 const struct spec *store_load_spec(const struct daemon *d, const char *key)

@@ -28,7 +28,10 @@ static inline void come(struct sandbox *sb)
 /* Its VMM ends, and its shim has gone. */
 static inline void end_with(enum msg_cause cause)
 {
-	const struct msg_exit said = {.cause = cause, .code = 1, .phase = MSG_PHASE_RUNNING};
+	const struct msg_exit said = {.cause = cause,
+				      .code = 1,
+				      .phase = MSG_PHASE_RUNNING,
+				      .at_real_us = clock_real_us()};
 	struct msg_console_data nothing = {.eof = 1};
 	assert_int_equal(chan_send_exit(&shim, 0, &said, &e), 0);
 	uint32_t id = expect(&shim, MSG_CONSOLE_READ);

@@ -4,6 +4,7 @@
 
 #include "adopt.h"
 #include "teardown.h"
+#include "watcher.h"
 
 /* The supervisor ends as by SIGKILL, once its records are written. The next one reads them. */
 static void next_supervisor(const char *boot)
@@ -124,6 +125,35 @@ static void test_shim_of_one_that_is_due(void **unused)
 	assert_false(sb->restart.starting);
 }
 
+/* Its VMM has ended, and it waits to tell so: nothing was begun, and it is due when that is told.
+ */
+static void test_shim_that_waits_to_tell(void **unused)
+{
+	struct msg_create guest;
+	(void)unused;
+	running_with(SPEC_RESTART_ON_FAILURE, 3);
+	end_with(MSG_CAUSE_VMM_KILLED);
+	next_supervisor("this-boot");
+	fill_guest(&guest, "root");
+	struct sandbox *sb = sandbox_new(&d, "alice", "box", spec_from_msg(&guest, &e), &e);
+	assert_non_null(sb);
+	sb->adopted = true;
+	sb->shim = SANDBOX_SHIM_UP;
+	sb->created_real_us = 1;
+	store_load_match(sb);
+	assert_false(sb->restart.due || sb->restart.starting);
+	assert_int_equal(sb->restart.count, 0);
+	sb->link = link_open(d.base, pair_of(&shim), sb->key, &watcher_link, sb, &e);
+	sandbox_step(sb, STATE_ADOPT_RUNNING, "adopted", NULL);
+	end_with(MSG_CAUSE_VMM_KILLED);
+	assert_int_equal(sb->state, STATE_CRASHED);
+	assert_int_equal(sb->restart.count, 0);
+	assert_true(evtimer_pending(sb->restart.timer, NULL));
+	come(sb);
+	start_shim(&shim, &guest);
+	assert_int_equal(sb->restart.count, 1);
+}
+
 static void test_destroy_is_recorded(void **unused)
 {
 	struct told end = {0};
@@ -144,9 +174,9 @@ int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_due_is_recorded),     T(test_host_went_down),
-		T(test_gone_in_the_start),   T(test_shim_of_one_that_is_due),
-		T(test_destroy_is_recorded),
+		T(test_due_is_recorded),	 T(test_host_went_down),
+		T(test_gone_in_the_start),	 T(test_shim_of_one_that_is_due),
+		T(test_shim_that_waits_to_tell), T(test_destroy_is_recorded),
 	};
 #undef T
 	return cmocka_run_group_tests(tests, NULL, NULL);
