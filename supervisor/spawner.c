@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define REAP_MS		2000 /* from a closed link to a process that can be reaped */
+#define REAP_AGAIN_MS	10   /* until then a debugger of its may have to reap it first */
 #define HELLO_MARGIN_MS 5000 /* beyond the VMM's --version deadline: the spawner's own set-up */
 
 struct spawner {
@@ -92,11 +93,14 @@ static void on_record(void *arg, struct msg *m)
 static int ended_by(pid_t pid)
 {
 	siginfo_t info = {0};
+	int64_t until_us = clock_us() + REAP_MS * INT64_C(1000);
 	CLEANUP_FD int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
-	if (pidfd < 0 || poll(&p, 1, REAP_MS) != 1 ||
-	    waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) < 0)
+	if (pidfd < 0 || poll(&p, 1, REAP_MS) != 1)
 		return 0;
+	while (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) == 0 && !info.si_pid &&
+	       clock_us() < until_us)
+		poll(NULL, 0, REAP_AGAIN_MS);
 	return info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED ? info.si_status : 0;
 }
 
