@@ -300,7 +300,12 @@ uid_count = {uid_count}
         return status
 
     def close(self):
-        """Ends everything and proves that nothing is left; called by the fixture."""
+        """
+        Ends everything and proves that nothing is left; called by the fixture. Once only: its range
+        of uids is another's after that, in whose processes it would see residue of its own.
+        """
+        if self.uid_lock is None:
+            return
         for events in self.events_open:
             events.close()
         problems = []
@@ -322,7 +327,9 @@ uid_count = {uid_count}
         assert not problems, "\n".join(problems)
 
     def cleanup(self):
-        """Removes all that this test made, whatever state it is in."""
+        """Removes all that this test made, whatever state it is in; once only, as close()."""
+        if self.uid_lock is None:
+            return
         if self.daemon and self.daemon.poll() is None:
             self.daemon.kill()
             self.daemon.wait(10)
@@ -340,9 +347,8 @@ uid_count = {uid_count}
         shutil.rmtree(self.base, ignore_errors=True)
         shutil.rmtree(self.state_dir, ignore_errors=True)
         shutil.rmtree(self.run_dir, ignore_errors=True)
-        if self.uid_lock is not None:
-            os.close(self.uid_lock)
-            self.uid_lock = None
+        os.close(self.uid_lock)
+        self.uid_lock = None
 
     # -- what is there, seen from outside
 
