@@ -178,8 +178,7 @@ static int run_loop(struct daemon *d, int link_fd, pid_t spawner, struct err *e)
 	    pool_open(&d->pool, &d->config.policy, e) < 0 ||
 	    !(d->store = store_open(d, d->host.store_dir, e)) ||
 	    /* The store's thread is the last; what is read from here on others had a hand in. */
-	    filter_load(FILTER_SUPERVISOR, e) < 0 ||
-	    store_load_open(d, d->host.store_dir, e) < 0) {
+	    filter_load(FILTER_SUPERVISOR, e) < 0 || store_load_open(d, d->host.store_dir, e) < 0) {
 		fd_close(&link_fd);
 		return -1;
 	}

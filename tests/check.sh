@@ -7,15 +7,12 @@ cd "$(dirname "$0")/.." || exit 1
 
 failures=$(mktemp)
 logs=$(mktemp -d)
-again=$logs/again
 trap 'rm -rf "$failures" "$logs"' EXIT
 left_out=""
 python=/usr/bin/python3
 pytest="$python -m pytest -q -rs -p no:cacheprovider"
-crowd="$python -m pytest -q -rs"
-only="" # set for what is run again
 started=$(date +%s)
-not_sanitized="faults or caps or hardening or unit or landlock or filters or races"
+not_sanitized="test_faults or caps or hardening or unit or landlock or filters or races"
 
 fail() { # what
     printf '  %s\n' "$1" >>"$failures"
@@ -28,36 +25,6 @@ step() { # name, command...
     before=$(date +%s)
     "$@" </dev/null || fail "$name"
     printf -- '-- %s: %s s\n' "$name" "$(($(date +%s) - before))"
-}
-
-# A suite that runs beside others on two cores: what fails there is run again alone (alone()), has to
-# pass then, and is named. The cache is pytest's list of what failed.
-beside() { # lane, name, command of pytest...
-    lane=$1
-    name=$2
-    shift 2
-    printf '\n== %s\n' "$name"
-    before=$(date +%s)
-    "$@" -o cache_dir="$logs/cache.$lane" </dev/null || echo "$lane" >>"$again"
-    printf -- '-- %s: %s s\n' "$name" "$(($(date +%s) - before))"
-}
-
-finally() { # lane, name, command of pytest...
-    lane=$1
-    name=$2
-    shift 2
-    step "$name, again" "$@" -o cache_dir="$logs/cache.$lane"
-}
-
-alone() {
-    [ -s "$again" ] || return 0
-    for lane in $(cat "$again"); do
-        echo "failed beside other tests, and run again alone:"
-        cat "$logs/cache.$lane/v/cache/lastfailed"
-        only="--lf --lfnf=none"
-        "$lane"
-        only=""
-    done
 }
 
 # System tests wait much more than they compute: lanes beside each other take little longer than the
@@ -100,16 +67,12 @@ filters() {
     step "each row of the seccomp filters" $pytest tests/system/test_filters.py -k every_row
 }
 system_real() {
-    run=beside
-    [ -z "$only" ] || run=finally
-    $run system_real "system tests, real Cloud Hypervisor" \
-        $crowd $only tests/system -k "not standin"
+    step "system tests, real Cloud Hypervisor" \
+        $pytest tests/system -k "not standin"
 }
 system_faults() {
-    run=beside
-    [ -z "$only" ] || run=finally
-    $run system_faults "system tests, stand-in: faults" \
-        $crowd $only tests/system -k "standin and test_faults"
+    step "system tests, stand-in: faults" \
+        $pytest tests/system -k "standin and test_faults"
 }
 # The shortest of the lanes has this as well.
 real_and_model() {
@@ -118,17 +81,13 @@ real_and_model() {
     step "the stand-in against its model" $pytest tests/standin tests/preload
 }
 system_standin() {
-    run=beside
-    [ -z "$only" ] || run=finally
-    $run system_standin "system tests, stand-in" \
-        $crowd $only tests/system -k "standin and not (every_row or test_faults)"
+    step "system tests, stand-in" \
+        $pytest tests/system -k "standin and not (every_row or test_faults)"
 }
 # Without those that are about how the programs are compiled, or about the kernel's word on them.
 system_sanitized() {
-    run=beside
-    [ -z "$only" ] || run=finally
-    $run system_sanitized "system tests, stand-in, ASan+UBSan" \
-        env CLOISTER_BUILD=build/san $crowd $only tests/system \
+    step "system tests, stand-in, ASan+UBSan" \
+        env CLOISTER_BUILD=build/san $pytest tests/system \
         -k "standin and not ($not_sanitized)"
 }
 
@@ -138,7 +97,6 @@ step "build with ASan+UBSan" make -s -j2 SAN=1 OPT=-O1 all test-programs
 if [ "$(id -u)" = 0 ]; then
     lanes unit unit_sanitized filters
     lanes real_and_model system_standin system_sanitized
-    alone
     skip "with ASan+UBSan: $not_sanitized" "they are in make soak"
 else
     lanes unit unit_sanitized

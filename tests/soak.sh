@@ -32,7 +32,7 @@ fi
 echo "== what make check leaves out of the sanitized system tests"
 make -s -j2 SAN=1 OPT=-O1 all test-programs
 CLOISTER_BUILD=build/san $python -m pytest -q -p no:cacheprovider tests/system \
-    -k "standin and (faults or caps or unit or landlock or filters or races)"
+    -k "standin and (test_faults or caps or unit or landlock or filters or races)"
 
 echo "== random operations"
 $python tests/soak/soak.py --operations "${SOAK_OPERATIONS:-1000}"
