@@ -96,9 +96,6 @@ static void forget(struct leash_table *t, struct leash *l)
 		at = &(*at)->next;
 	*at = l->next;
 	t->count--;
-	close_watched(t, &l->pidfd);
-	fd_close(&l->uid_lock);
-	close_watched(t, &l->events_fd);
 	free(l);
 }
 
@@ -123,10 +120,16 @@ static bool is_spent(const struct leash_table *t, const char *key)
 	return set >= 0 && sets_is_used(set);
 }
 
-/* Tells the supervisor that the shim is gone, then answers who asked for it. */
+/*
+ * Lets go of what we hold for it, its uid's lock too; then tells the supervisor that the shim is
+ * gone and answers who asked for it. In this order, so that who was told finds nothing of it here.
+ */
 static void report(struct leash_table *t, struct leash *l, const struct err *left)
 {
 	struct err e;
+	close_watched(t, &l->pidfd);
+	fd_close(&l->uid_lock);
+	close_watched(t, &l->events_fd);
 	struct msg_gone gone = {
 		.code = l->code, .signal = l->signal, .clear = !left, .spent = is_spent(t, l->key)};
 	str_copy(gone.key, sizeof(gone.key), l->key);
