@@ -21,7 +21,7 @@ static void restart(const char *boot)
 	d.store = store_open(&d, d.host.store_dir, &e);
 	assert_non_null(d.store);
 	str_copy(d.host.boot, sizeof(d.host.boot), boot);
-	d.spawner = spawner_open(&d, pair_of(&spawner), 1, on_ready, &e);
+	d.spawner = spawner_open(&d, pair_of(&spawner), 0, on_ready, &e);
 	uint32_t id = expect(&spawner, MSG_HELLO);
 	assert_int_equal(chan_send_host(&spawner, id, &host, &e), 0);
 	settle();
