@@ -74,33 +74,39 @@ system_faults() {
     step "system tests, stand-in: faults" \
         $pytest tests/system -k "standin and test_faults"
 }
-# The shortest of the lanes has this as well.
-real_and_model() {
-    system_real
-    system_faults
+model() {
     step "the stand-in against its model" $pytest tests/standin tests/preload
 }
-system_standin() {
-    step "system tests, stand-in" \
+# The shorter of the lanes have these as well.
+model_and_faults() {
+    model
+    system_faults
+}
+system_standin() { # part
+    step "system tests, stand-in, part $1" env CLOISTER_PART="$1" \
         $pytest tests/system -k "standin and not (every_row or test_faults)"
 }
+standin_1() { system_standin 1/2; }
+standin_2() { system_standin 2/2; }
 # Without those that are about how the programs are compiled, or about the kernel's word on them.
-system_sanitized() {
-    step "system tests, stand-in, ASan+UBSan" \
-        env CLOISTER_BUILD=build/san $pytest tests/system \
+system_sanitized() { # part
+    step "system tests, stand-in, ASan+UBSan, part $1" \
+        env CLOISTER_PART="$1" CLOISTER_BUILD=build/san $pytest tests/system \
         -k "standin and not ($not_sanitized)"
 }
+sanitized_1() { system_sanitized 1/2; }
+sanitized_2() { system_sanitized 2/2; }
 
 step "build" make -s -j2 all test-programs
 [ ! -s "$failures" ] || { echo "the build failed"; exit 1; }
 step "build with ASan+UBSan" make -s -j2 SAN=1 OPT=-O1 all test-programs
 if [ "$(id -u)" = 0 ]; then
     lanes unit unit_sanitized filters
-    lanes real_and_model system_standin system_sanitized
+    lanes system_real model_and_faults standin_1 standin_2 sanitized_1 sanitized_2
     skip "with ASan+UBSan: $not_sanitized" "they are in make soak"
 else
     lanes unit unit_sanitized
-    step "the stand-in against its model" $pytest tests/standin tests/preload
+    model
     lack root "system tests" "not run as root"
 fi
 command -v cloud-hypervisor >/dev/null || lack ch "real Cloud Hypervisor" "it is not on PATH"

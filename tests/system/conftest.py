@@ -3,7 +3,7 @@
 
 Nothing is skipped silently: what could not be run is printed at the end with its reason, and
 CLOISTER_MUST=kvm,ch,root,linux,landlock,ext4,xfs,btrfs makes such a skip a failure. With CLOISTER_SOAK=1
-what else is tried on one file system is tried on each.
+what else is tried on one file system is tried on each. CLOISTER_PART=1/2 runs the first half of the tests.
 """
 import os
 import shutil
@@ -15,6 +15,7 @@ import harness
 
 MUST = {w for w in os.environ.get("CLOISTER_MUST", "").replace(",", " ").split() if w}
 SOAK = bool(os.environ.get("CLOISTER_SOAK"))
+PART, PARTS = (int(n) for n in os.environ.get("CLOISTER_PART", "1/1").split("/"))
 _left_out = {}
 _steps = []
 
@@ -77,22 +78,39 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("fs_kind", mark.args if fewer else every)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
+    """After -k: what sanitizers take, and of that this process's part, test by test in turn."""
+    keep(config, items, fewer(items))
+    names = list(dict.fromkeys(item.nodeid.split("[")[0] for item in items))
+    mine = {name for i, name in enumerate(names) if i % PARTS == PART - 1}
+    keep(config, items, [item for item in items if item.nodeid.split("[")[0] in mine])
+
+
+def keep(config, items, kept):
+    left = [item for item in items if item not in kept]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept
+
+
+def fewer(items):
     """
     Sanitizers slow every start: of a test that has many cases they run the first two and then every
     fifth, but for the soak. All of them run in the plain build.
     """
     if SOAK or not harness.SANITIZED:
-        return
-    seen, kept, left = {}, [], []
+        return list(items)
+    seen, kept = {}, []
     for item in items:
         name = item.nodeid.split("[")[0]
         seen[name] = seen.get(name, 0) + 1
-        (kept if seen[name] <= 2 or seen[name] % 5 == 0 else left).append(item)
-    if left:
-        config.hook.pytest_deselected(items=left)
-        items[:] = kept
-        _steps.append(f"left out with sanitizers: {len(left)} further cases of tests with many")
+        if seen[name] <= 2 or seen[name] % 5 == 0:
+            kept.append(item)
+    if len(kept) < len(items):
+        _steps.append(f"left out with sanitizers: {len(items) - len(kept)} further cases of tests "
+                      "with many")
+    return kept
 
 
 @pytest.fixture
