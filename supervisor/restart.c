@@ -16,6 +16,8 @@
 
 #define RAN_WELL_MIN_US 60000000
 #define RAN_WELL_DELAYS 10
+/* After a crash of the host all are due; tenants who create meanwhile have a turn too. */
+#define STARTS_AT_ONCE 4
 
 /* ------------------------------------------------------------------ the rules */
 
@@ -145,21 +147,61 @@ void restart_vmm_ended(struct sandbox *sb, cJSON *more)
 	tell(sb, more);
 }
 
+/* ------------------------------------------------------------------ whose turn it is */
+
+/* Counted each time, so that nothing can drift. */
+static unsigned starts_under_way(const struct daemon *d)
+{
+	const struct sandbox *sb;
+	unsigned count = 0;
+	TAILQ_FOREACH(sb, &d->registry.list, entry)
+	count += sb->restart.starting;
+	return count;
+}
+
+/* A start has ended: of those that wait for that the one that was due first has its turn. */
+static void start_ended(struct daemon *d)
+{
+	const struct timeval now = {0};
+	struct sandbox *sb, *first = NULL;
+	if (d->stopping)
+		return;
+	TAILQ_FOREACH(sb, &d->registry.list, entry)
+	if (sb->restart.waiting &&
+	    (!first || sb->restart.next_real_us < first->restart.next_real_us))
+		first = sb;
+	if (!first)
+		return;
+	first->restart.waiting = false;
+	if (evtimer_add(first->restart.timer, &now) < 0)
+		log_error("%s: no memory for a timer, it is not started again", first->key);
+}
+
+static void set_started(struct sandbox *sb)
+{
+	bool started = sb->restart.starting;
+	sb->restart.starting = false;
+	if (started)
+		start_ended(sb->d);
+}
+
 void restart_guest_runs(struct sandbox *sb)
 {
-	sb->restart.starting = false;
+	set_started(sb);
 	sb->restart.running_us = clock_us();
 }
 
 void restart_cancel(struct sandbox *sb)
 {
 	sb->restart.due = false;
+	sb->restart.waiting = false;
 	if (sb->restart.timer)
 		event_del(sb->restart.timer);
 }
 
 void restart_free(struct sandbox *sb)
 {
+	set_started(sb);
 	if (sb->restart.timer)
 		event_free(sb->restart.timer);
 	free(sb->restart.last);
@@ -267,7 +309,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	/* It stays due: restart_go_on(). */
 	if (!sb->restart.due || drain_is_on(sb->d) || sb->d->stopping)
 		return;
-	begin(sb);
+	if (starts_under_way(sb->d) >= STARTS_AT_ONCE)
+		sb->restart.waiting = true;
+	else
+		begin(sb);
 }
 
 void restart_shim_gone(struct sandbox *sb)
@@ -304,7 +349,7 @@ void restart_start_failed(struct sandbox *sb)
 		if (more)
 			cJSON_AddItemToObject(more, "exit", view_exit(sb->exit));
 	}
-	sb->restart.starting = false;
+	set_started(sb);
 	decide(sb);
 	tell(sb, more);
 	sandbox_step(sb, STATE_RESTART_FAILED, e.text, more);

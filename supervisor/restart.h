@@ -27,7 +27,10 @@ bool restart_ran_well(int64_t ran_us, uint32_t delay_ms);
  */
 void restart_vmm_ended(struct sandbox *sb, cJSON *more);
 
-/* Nothing of VMM and shim is left: if it is to be started again its timer runs from here on. */
+/*
+ * Nothing of VMM and shim is left: if it is to be started again its timer runs from here on. Four
+ * are started at once; the others wait for their end, in the order in which they were due.
+ */
 void restart_shim_gone(struct sandbox *sb);
 
 /* Its guest runs, by a create, a wake or a restart, or was found running. */

@@ -72,6 +72,7 @@ struct sandbox_console {
 struct sandbox_restart {
 	struct event *timer;
 	bool due;	       /* it is to be started again */
+	bool waiting;	       /* its time has come, but as many others as may are being started */
 	bool starting;	       /* that is under way: what lies on disk is of the guest before it */
 	uint32_t count;	       /* restarts begun */
 	uint32_t streak;       /* of these, since it last ran well */

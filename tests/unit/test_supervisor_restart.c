@@ -391,6 +391,57 @@ static void test_drain_holds_it_back(void **unused)
 	expect(&spawner, MSG_START);
 }
 
+/* Four more, which are being started again. */
+static struct sandbox *others[4];
+
+static void start_others(void)
+{
+	struct msg_create guest;
+	struct told told = {0};
+	fill_guest(&guest, "root");
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		char id[] = "other0";
+		id[5] = (char)('0' + i);
+		struct spec *spec = spec_from_msg(&guest, &e);
+		assert_non_null(spec);
+		spec->id = strdup(id);
+		others[i] = sandbox_create(&d, "alice", spec, true, NULL, &told, &e);
+		assert_non_null(others[i]);
+		expect(&spawner, MSG_START);
+		others[i]->restart.starting = true;
+	}
+}
+
+/* Four at once, and the others in turn as these have ended, however they did. */
+static void test_not_all_at_once(void **unused)
+{
+	(void)unused;
+	struct sandbox *sb = running_with(SPEC_RESTART_ALWAYS, 0);
+	end_with(MSG_CAUSE_GUEST_PANIC);
+	start_others();
+	come(sb);
+	settle();
+	expect_nothing(&spawner);
+	assert_true(sb->restart.due && sb->restart.waiting);
+	restart_guest_runs(others[2]);
+	expect(&spawner, MSG_START);
+	assert_false(sb->restart.due || sb->restart.waiting);
+	assert_true(sb->restart.starting);
+}
+
+static void test_turn_after_one_that_is_freed(void **unused)
+{
+	(void)unused;
+	struct sandbox *sb = running_with(SPEC_RESTART_ALWAYS, 0);
+	end_with(MSG_CAUSE_GUEST_PANIC);
+	start_others();
+	come(sb);
+	settle();
+	expect_nothing(&spawner);
+	sandbox_free(others[0]);
+	expect(&spawner, MSG_START);
+}
+
 /* A start that is under way when its supervisor ends is of a guest that had disks. */
 static void test_supervisor_ends_meanwhile(void **unused)
 {
@@ -429,6 +480,8 @@ int main(void)
 		T(test_destroy_meets_the_removal),
 		T(test_removal_fails),
 		T(test_drain_holds_it_back),
+		T(test_not_all_at_once),
+		T(test_turn_after_one_that_is_freed),
 		T(test_supervisor_ends_meanwhile),
 	};
 #undef T
